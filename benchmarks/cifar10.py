@@ -1,5 +1,5 @@
-"""CIFAR-10: the ResNet-20 of the data folder as a box, and what tells a selective mask from one
-that only sees objects.
+"""CIFAR-10: the ResNet-20 of the data folder as a black box, and what tells a selective mask from
+one that only sees objects.
 """
 
 from dataclasses import dataclass
@@ -52,14 +52,14 @@ class ResNet20(nn.Module):
         self.linear = nn.Linear(64, 10)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalised pictures (B, 3, H, W) to logits (B, 10)."""
+        """Normalized images (B, 3, H, W) to logits (B, 10)."""
         maps = self.layer3(self.layer2(self.layer1(F.relu(self.bn1(self.conv1(x))))))
         logits: Tensor = self.linear(maps.mean((2, 3)))
         return logits
 
 
 def cifar10(split: str, count: int, *, seed: int = 0) -> tuple[Tensor, Labels]:
-    """`count` pictures of `train` or `test`, drawn without repeats: uint8 (n, 3, 32, 32) and labels
+    """`count` images of `train` or `test`, drawn without repeats: uint8 (n, 3, 32, 32) and labels
     (n,).
     """
     pack = Pack(data_folder() / "cifar10" / f"{split}.npz")
@@ -68,7 +68,7 @@ def cifar10(split: str, count: int, *, seed: int = 0) -> tuple[Tensor, Labels]:
 
 
 def resnet20(*, steps: int = 0, seed: int = 0) -> TorchBlackBox:
-    """The data folder's ResNet-20. It was trained on the original pixels: `steps` of 128 pictures
+    """The data folder's ResNet-20. It was trained on the original pixels: `steps` of 128 images
     adapt it to the JPEG copies.
     """
     from safetensors.torch import load_file
@@ -87,26 +87,26 @@ def resnet20(*, steps: int = 0, seed: int = 0) -> TorchBlackBox:
 
 def adapt(
     net: nn.Module,
-    pictures: Tensor,
+    photos: Tensor,
     labels: Labels,
     *,
     seed: int,
     batch: int = 128,
     lr: float = 0.02,
 ) -> None:
-    """One pass over the pictures by SGD, the rate falling straight to 0, flipped and shifted by up
+    """One pass over the images by SGD, the rate falling straight to 0, flipped and shifted by up
     to 2 pixels at random.
     """
     mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (MEAN, STD))
     optimizer = torch.optim.SGD(
         net.parameters(), lr=lr, momentum=0.9, weight_decay=1e-4, nesterov=True
     )
-    g, total = Generator().manual_seed(seed), len(pictures) // batch
+    g, total = Generator().manual_seed(seed), len(photos) // batch
     net.train()
     for step, index in enumerate(
-        torch.randperm(len(pictures), generator=g)[: total * batch].split(batch)
+        torch.randperm(len(photos), generator=g)[: total * batch].split(batch)
     ):
-        images = pictures[index].float() / 255
+        images = photos[index].float() / 255
         images = torch.where(
             torch.rand(len(index), 1, 1, 1, generator=g) < 0.5, images.flip(-1), images
         )
@@ -126,14 +126,14 @@ def adapt(
 
 @dataclass(frozen=True)
 class Selectivity:
-    """Of a masker, on pictures that it was not trained on.
+    """Of a masker, on images that it was not trained on.
 
     Attributes:
-        accuracy: Of the box, on all pictures.
+        accuracy: Of the black box, on all images.
         area: Mean mask for the predicted class.
         fake: Mean mask for a random other class, as a share of `area`.
         mosaic: Mean share of a mask's mass in the right quarter of mosaics twice as large, of four
-            confident pictures of four classes; chance is 0.25.
+            confident images of four classes; chance is 0.25.
         mosaics: How many.
     """
 
@@ -164,10 +164,10 @@ def selectivity(
     other = (
         found + torch.randint(1, black_box.num_classes, found.shape, generator=generator)
     ) % black_box.num_classes
-    asked = torch.stack([found, other], 1)
+    queried = torch.stack([found, other], 1)
     rows = [
         masker.decode(masker.encode(fast, x), y)
-        for x, y in zip(images.split(50), asked.split(50), strict=True)
+        for x, y in zip(images.split(50), queried.split(50), strict=True)
     ]
     both = torch.cat(rows).mean((2, 3)).mean(0)
     shares = []

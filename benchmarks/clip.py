@@ -1,4 +1,4 @@
-"""A clip to test video on: 325 frames from scikit-image's own pictures, with the motion of every
+"""A clip to test video on: 325 frames from scikit-image's own images, with the motion of every
 pixel known.
 
     python -m benchmarks.clip clip.mp4              # 480x360, 25 frames a second, a tone as sound
@@ -33,16 +33,16 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 @dataclass(frozen=True)
 class View:
-    """Where a picture is on the frame: pixel p of the frame shows the picture's pixel `at + scale *
+    """Where an image is on the frame: pixel p of the frame shows the image's pixel `at + scale *
     p`; both from the left top.
 
     Attributes:
-        picture: Name in `skimage.data`.
-        at: x, y in the picture of the frame's left top corner.
-        scale: Pixels of the picture a pixel of the frame (of 480x360).
+        image: Name in `skimage.data`.
+        at: x, y in the image of the frame's left top corner.
+        scale: Pixels of the image a pixel of the frame (of 480x360).
     """
 
-    picture: str
+    image: str
     at: tuple[float, float]
     scale: float
 
@@ -56,7 +56,7 @@ class Drawn:
         before: (H, W, 2) x, y of each pixel in the frame before; NaN where it was not in view, and
             everywhere after a cut.
         shot: Number of the shot, 0 to 3.
-        owner: (H, W): 0 for the first picture of the shot, 1 for the one that came in.
+        owner: (H, W): 0 for the first image of the shot, 1 for the one that came in.
     """
 
     pixels: Array
@@ -66,7 +66,7 @@ class Drawn:
 
 
 def shots() -> list[list[list[View]]]:
-    """For each shot and frame the pictures in view, the later over the earlier."""
+    """For each shot and frame the images in view, the later over the earlier."""
     pan = [
         [View("chelsea", (20 + 0.7 * t + shake(t, 0), 30 + shake(t, 1)), 0.72)] for t in range(100)
     ]
@@ -111,7 +111,7 @@ def render(size: tuple[int, int] = SIZE, *, noise: float = 2.0, seed: int = 0) -
     import skimage.data
     from PIL import Image
 
-    pictures = {
+    images = {
         name: Image.fromarray(getattr(skimage.data, name)())
         for name in ("chelsea", "coffee", "rocket")
     }
@@ -130,17 +130,17 @@ def render(size: tuple[int, int] = SIZE, *, noise: float = 2.0, seed: int = 0) -
             before = np.full((height, width, 2), np.nan, np.float32)
             for layer, view in enumerate(views):
                 (left, top), scale = view.at, view.scale * zoom
-                picture = pictures[view.picture]
+                image = images[view.image]
                 affine = (scale, 0.0, left, 0.0, scale, top)
-                shown = picture.transform(
+                shown = image.transform(
                     size, Image.Transform.AFFINE, affine, Image.Resampling.BICUBIC
                 )
                 here_x, here_y = left + scale * x, top + scale * y
                 inside = (
                     (here_x >= 1)
-                    & (here_x < picture.width - 1)
+                    & (here_x < image.width - 1)
                     & (here_y >= 1)
-                    & (here_y < picture.height - 1)
+                    & (here_y < image.height - 1)
                 )
                 if layer == 0:
                     inside[:] = True

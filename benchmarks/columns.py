@@ -9,9 +9,9 @@ from math import log, nan
 
 import numpy as np
 
-from benchmarks.judging import SHARES, UNSEEN
-from benchmarks.localising import CROPS, CUTS, HALF, MODES
+from benchmarks.localization import CROPS, CUTS, HALF, MODES
 from benchmarks.rows import Row
+from benchmarks.scoring import SHARES, UNSEEN
 from benchmarks.split import SIZES
 
 FLOOR = 0.05  # of the saliency metric: smaller crops count as this
@@ -22,7 +22,7 @@ class Tuned:
     """What was chosen for one method on `count` photos of the tuning part.
 
     Attributes:
-        cut: By mode: the cut with the lowest localisation error, an index into CUTS.
+        cut: By mode: the cut with the lowest localization error, an index into CUTS.
         mode: The mode whose cut is the better one.
         crop: By mode: the crop with the lowest mean saliency metric, an index into CROPS.
         count: Photos that it was chosen on; 0: nothing was there, and half of the range is taken.

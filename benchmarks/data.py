@@ -70,10 +70,10 @@ def read_photos(
     rows = list(csv.DictReader((folder / "index.csv").read_text().splitlines()))
     random.Random(seed).shuffle(rows)
     photos = []
-    with zipfile.ZipFile(folder / "images.zip") as pictures:
+    with zipfile.ZipFile(folder / "images.zip") as images:
         for row in rows[:count]:
-            picture = Image.open(io.BytesIO(pictures.read(row["file"]))).convert("RGB")
-            image, geometry = black_box.prepare(picture)
+            photo = Image.open(io.BytesIO(images.read(row["file"]))).convert("RGB")
+            image, geometry = black_box.prepare(photo)
             corners = [[float(v) for v in b.split()] for b in row.get("boxes", "").split(";") if b]
             boxes = visible_boxes(torch.tensor(corners).reshape(-1, 4), geometry)
             photos.append(Photo(row["file"], image, int(row["label"]), boxes))
@@ -116,12 +116,12 @@ def squeezenet() -> TorchBlackBox:
 
 
 MODELS = {"mobilenet_v2": (mobilenet_v2, "features.18"), "squeezenet": (squeezenet, "features.12")}
-"""By name: the box's factory, and the layer with the last convolutional features, for Grad-CAM."""
+"""By name: the black box's factory, and the layer with the last feature maps, for Grad-CAM."""
 
 
 @final
 class Pack:
-    """A data set's small JPEG pictures in one file, which holds each of their headers once.
+    """A data set's small JPEG images in one file, which holds each of their headers once.
 
     Args:
         path: The `.npz` file.
@@ -136,16 +136,16 @@ class Pack:
 
     @property
     def labels(self) -> Labels:
-        """Of all pictures, (N,)."""
+        """Of all images, (N,)."""
         return torch.from_numpy(self._held["labels"].astype(np.int64))
 
     def jpeg(self, index: int) -> bytes:
-        """One picture as the file that it was."""
+        """One image as the file that it was."""
         first, end = self._held["offsets"][index : index + 2]
         return self._heads[self._held["header_id"][index]] + self._held["body"][first:end].tobytes()
 
     def pixels(self, chosen: Iterable[int]) -> Tensor:
-        """Some pictures, which are of one size: uint8 (n, 3, H, W)."""
+        """Some images, which are of one size: uint8 (n, 3, H, W)."""
         from PIL import Image
 
         rows = [
@@ -155,7 +155,7 @@ class Pack:
 
 
 def read_cifar10(*, count: int, seed: int = 0) -> tuple[Images, Labels]:
-    """`count` of the 10,000 test pictures of CIFAR-10 (JPEG copies), drawn without repeats: raw (n,
+    """`count` of the 10,000 test images of CIFAR-10 (JPEG copies), drawn without repeats: raw (n,
     3, 32, 32), labels (n,).
     """
     pack = Pack(data_folder() / "cifar10" / "test.npz")
@@ -166,7 +166,7 @@ def read_cifar10(*, count: int, seed: int = 0) -> tuple[Images, Labels]:
 def inside_boxes(
     boxes: Iterable[Tensor], size: tuple[int, int]
 ) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """1 inside of each picture's boxes, at least a pixel for each box, (n, 1, H, W); as Quantus
+    """1 inside of each image's boxes, at least a pixel for each box, (n, 1, H, W); as Quantus
     wants segmentations.
     """
     masks = []

@@ -1,14 +1,14 @@
-"""A folder of 2,000 pictures, explained: how much of the time is the networks', is the memory flat,
+"""A folder of 2,000 images, explained: how much of the time is the networks', is the memory flat,
 are the rows the same?
 
     python -m benchmarks.dataset                                  # a minute or two on a CPU
     python -m benchmarks.dataset --model torchvision:mobilenet_v2 --device cuda
     python -m benchmarks.dataset --kills 10 --processes 2         # the same rows after kills?
 
-Pictures are those of Tiny-ImageNet's validation split, as files, in the data folder's order. The
+Images are those of Tiny-ImageNet's validation split, as files, in the data folder's order. The
 share of the networks is the sum of the rows' seconds (prediction, mask, check) over the seconds of
 the call, which also lists the folder and writes rows, maps and table. Memory is the process's own
-after each hundredth picture, beside that after the 300th. Each run is a process of its own.
+after each hundredth image, beside that after the 300th. Each run is a process of its own.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from pathlib import Path
 
 from benchmarks.data import Pack, data_folder
 
-_FIRST = 300  # pictures after which the memory is compared: caches have filled by then
+_FIRST = 300  # images after which the memory is compared: caches have filled by then
 _LATE = 0.5  # seconds after a row at most that a kill comes: anywhere between two blocks
 
 
@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--count", type=int, default=2000)
     parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--no-check", action="store_true", help="do not ask the model again")
+    parser.add_argument("--no-check", action="store_true", help="do not query the model again")
     parser.add_argument("--workers", type=int, default=None)
     parser.add_argument(
         "--kills",
@@ -58,7 +58,7 @@ def main() -> None:
         print(json.dumps(measured(arguments, *arguments.one)))
         return
     with tempfile.TemporaryDirectory() as folder:
-        data = write_pictures(Path(folder) / "pictures", arguments.count)
+        data = write_images(Path(folder) / "images", arguments.count)
         command = [sys.executable, "-m", "benchmarks.dataset", *sys.argv[1:], "--one", str(data)]
         whole = Path(folder) / "whole"
         facts = json.loads(
@@ -98,8 +98,8 @@ def main() -> None:
             print(f"{arguments.processes} processes: {difference(whole, shared)}")
 
 
-def write_pictures(folder: Path, count: int) -> Path:
-    """The first pictures of the validation split, as the JPEG files that they are."""
+def write_images(folder: Path, count: int) -> Path:
+    """The first images of the validation split, as the JPEG files that they are."""
     pack = Pack(data_folder() / "tiny-imagenet-200" / "val.npz")
     folder.mkdir()
     for i in range(count):
@@ -160,10 +160,10 @@ def resident() -> int:
 def sentence(facts: dict[str, float], arguments: argparse.Namespace) -> str:
     count, seconds = arguments.count, facts["seconds"]
     return (
-        f"{arguments.model}, {count} pictures in {seconds:.1f} s ({count / seconds:.0f} a second; "
-        f"{1000 * facts['processor'] / count:.1f} ms of processor time a picture): "
+        f"{arguments.model}, {count} images in {seconds:.1f} s ({count / seconds:.0f} a second; "
+        f"{1000 * facts['processor'] / count:.1f} ms of processor time an image): "
         f"{facts['networks'] / seconds:.1%} of the time in the networks; "
-        f"{facts['memory'] / 2**20:.0f} MB after {_FIRST} pictures, at most {facts['grown']:+.1%} "
+        f"{facts['memory'] / 2**20:.0f} MB after {_FIRST} images, at most {facts['grown']:+.1%} "
         "later"
     )
 
@@ -202,7 +202,7 @@ def difference(one: Path, other: Path) -> str:
     ]
     same = [[(row["name"], row["index"], row["label"]) for row in table] for table in tables]
     if same[0] != same[1]:
-        return "other pictures or labels"
+        return "other images or labels"
     numbers = [
         [
             [float(row[name]) for name in ("probability", "area", "kept", "dropped") if row[name]]

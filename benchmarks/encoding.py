@@ -1,12 +1,12 @@
 """Does the mask's shape alone give the class away? A masker that writes the label into its masks
 scores high and explains nothing.
 
-    python -m benchmarks.encoding --masker ours=masker.safetensors --box cifar10-fitnet
+    python -m benchmarks.encoding --masker ours=masker.safetensors --black-box cifar10-fitnet
     python -m benchmarks.encoding --masker ours=masker.safetensors --data ten
 
 A linear probe is cross-validated on masks pooled to a few cells, twice. It reads the predicted
 class from the mask for it: outlines of objects tell something of what they are. And it reads the
-class that was asked about from the mask for a random other class, of which the picture holds
+class that was explained from the mask for a random other class, of which the image holds
 nothing: any reading above the control is the masker's own writing. The controls are smooth random
 masks with the same values, so also the same area, as each mask.
 """
@@ -27,13 +27,13 @@ from saliencykit.sanity import matched, pooled, predictions
 
 TEN = (0, 217, 482, 491, 497, 566, 569, 571, 574, 701)
 """The ten ImageNet classes of Imagenette, of which val-b has most photos."""
-_TOGETHER = 50  # pictures per call of the masker
+_TOGETHER = 50  # images per call of the masker
 _CONTROLS = 5  # random masks for each mask
 
 
 @dataclass(frozen=True)
 class Reading:
-    """How often a class was read right, per picture (N,): from the mask, and on average from its
+    """How often a class was read right, per image (N,): from the mask, and on average from its
     random controls.
     """
 
@@ -66,7 +66,7 @@ def reading(masks: Mask, classes: Labels, *, cells: int, seed: int = 0) -> Readi
 
 
 def others(classes: Labels, count: int, *, seed: int = 0) -> Labels:
-    """For each picture a class that is not its own, all equally likely."""
+    """For each image a class that is not its own, all equally likely."""
     return (
         classes + torch.randint(1, count, classes.shape, generator=Generator().manual_seed(seed))
     ) % count
@@ -76,23 +76,25 @@ def probe(
     explain: Callable[[Images, Labels], Mask],
     images: Images,
     classes: Labels,
-    asked: Labels,
+    queried: Labels,
     *,
     cells: int,
 ) -> tuple[Reading, Reading]:
     """The reading of the predicted classes from their masks, and of the other classes that were
-    asked about from theirs.
+    explained from theirs.
     """
 
     def masks(labels: Labels) -> Mask:
         slices = [slice(first, first + _TOGETHER) for first in range(0, len(images), _TOGETHER)]
         return torch.cat([explain(images[some], labels[some]) for some in slices])
 
-    return reading(masks(classes), classes, cells=cells), reading(masks(asked), asked, cells=cells)
+    return reading(masks(classes), classes, cells=cells), reading(
+        masks(queried), queried, cells=cells
+    )
 
 
-def pictures(arguments: argparse.Namespace) -> tuple[BlackBox, Images, Labels, Labels]:
-    """The box, the pictures, the class that it gives each, and another one."""
+def photos(arguments: argparse.Namespace) -> tuple[BlackBox, Images, Labels, Labels]:
+    """The black box, the images, the class that it gives each, and another one."""
     if arguments.data == "cifar10":
         black_box = as_black_box(arguments.black_box)
         images, _ = read_cifar10(count=arguments.photos, seed=arguments.seed)
@@ -134,7 +136,7 @@ def main() -> None:
     )
     parser.add_argument("--data", choices=["cifar10", "ten"], default="cifar10")
     parser.add_argument(
-        "--box", default="cifar10-fitnet", help="with cifar10: a black box by its text"
+        "--black-box", default="cifar10-fitnet", help="with cifar10: a black box by its text"
     )
     parser.add_argument("--model", choices=sorted(MODELS), default="mobilenet_v2", help="with ten")
     parser.add_argument("--photos", type=int, default=2000, help="with cifar10")
@@ -146,11 +148,11 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    black_box, images, classes, asked = pictures(arguments)
+    black_box, images, classes, queried = photos(arguments)
     cells = arguments.cells or (8 if images.shape[3] < 56 else 14)
     kinds = len(classes.unique())
     print(
-        f"{len(images)} pictures, {kinds} classes; % read right [95 % interval], masks as {cells} "
+        f"{len(images)} images, {kinds} classes; % read right [95 % interval], masks as {cells} "
         f"x {cells} cells.\n"
     )
     print(
@@ -166,7 +168,7 @@ def main() -> None:
 
         for which, result in zip(
             ("predicted", "random other"),
-            probe(explain, images, classes, asked, cells=cells),
+            probe(explain, images, classes, queried, cells=cells),
             strict=True,
         ):
             print(f"| {name} | {which} | {result.row()} |", flush=True)

@@ -40,8 +40,8 @@ METRICS = (
     "insertion", "deletion", "area-curves", "average-drop", "road", "saliency-score",
     "smallest-sufficient-region", "pointing-game",
 )  # fmt: skip
-KEPT = 0.12  # of the photos the pictures are kept for the report: 12 of 100
-REST = "reading, rows, pictures"
+KEPT = 0.12  # of the photos the images are kept for the report: 12 of 100
+REST = "reading, rows, images"
 
 
 @dataclass

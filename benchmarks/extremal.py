@@ -3,11 +3,11 @@ iteration cost?
 
     python -m benchmarks.extremal                        # 8 photos, 800 iterations: over an hour
     python -m benchmarks.extremal --photos 2 --peer-steps 100 --rounds 1   # a look
-    python -m benchmarks.extremal --ask 0.07 0.14 0.28 --rounds 0  # the areas of TorchRay's masks
+    python -m benchmarks.extremal --target-areas 0.07 0.14 0.28 --rounds 0  # TorchRay's areas
     python -m benchmarks.extremal --model resnet50 --photos 0 # the cost alone, random weights
 
-Both are asked about the model's own top class, on the same photos and classifier, at their
-defaults, for all areas at once. One judge for both: the best pixels of each mask up to exactly the
+Both explain the model's own top class, on the same photos and classifier, at their
+defaults, for all areas at once. One score for both: the best pixels of each mask up to exactly the
 area are kept, the rest is blurred with 20 px of 224, the widest level of both pyramids. `soft
 edge`: this binary mask smoothed with 5 px, which leaves its area and spares the network a sharp
 outline; `sharp`: not smoothed; `held_out`: sharp, under the two fills of `held_out.py` that neither
@@ -32,8 +32,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.data import MODELS, Photo, read_photos
-from benchmarks.judging import UNSEEN, Scorer
 from benchmarks.masks import best_pixels
+from benchmarks.scoring import UNSEEN, Scorer
 from benchmarks.speed import MEAN, SIDE, STD, cpu_seconds, interval, network
 from saliencykit.alternatives import gaussian_blur
 from saliencykit.black_boxes import TorchBlackBox
@@ -90,10 +90,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0, help="which photos")
     parser.add_argument("--areas", type=float, nargs="+", default=[0.05, 0.1, 0.2])
     parser.add_argument(
-        "--ask",
+        "--target-areas",
         type=float,
         nargs="*",
-        help="areas that ours is asked for, one for each of --areas; default: those",
+        help="areas given to ours, one for each of --areas; default: those",
     )
     parser.add_argument(
         "--steps",
@@ -141,16 +141,16 @@ def scores_table(
     """One row for each method and area: means over the photos."""
     photos = read_photos("ilsvrc2012-val-a", black_box, count=arguments.photos, seed=arguments.seed)
     fast = black_box.optimized_for(photos[0].image)
-    judged: dict[str, list[list[Kept]]] = {}
+    scored: dict[str, list[list[Kept]]] = {}
     seconds: dict[str, list[float]] = {}
     for number, photo in enumerate(photos):
         with torch.no_grad():
             photo = replace(photo, label=int(fast(photo.image).argmax()))
         for name, make in contenders(black_box, photo, areas, arguments).items():
             masks, spent = make()
-            judge = Scorer(fast, photo)
-            judged.setdefault(name, []).append(
-                [judge_mask(judge, m[None], a) for m, a in zip(masks, areas, strict=True)]
+            score = Scorer(fast, photo)
+            scored.setdefault(name, []).append(
+                [score_mask(score, m[None], a) for m, a in zip(masks, areas, strict=True)]
             )
             seconds.setdefault(name, []).append(spent)
         print(f"{number + 1} of {len(photos)}", end="\r", file=sys.stderr, flush=True)
@@ -159,7 +159,7 @@ def scores_table(
         "photo, all areas |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
-    for name, answers in judged.items():
+    for name, answers in scored.items():
         for index, area in enumerate(areas):
             mine = [answer[index] for answer in answers]
             values = (
@@ -180,7 +180,7 @@ def contenders(
     """By name: a function that gives the masks (areas, 1, H, W) and the CPU seconds they took."""
 
     def ours(steps: int) -> Callable[[], tuple[Tensor, float]]:
-        masker = ExtremalPerturbation(areas=tuple(arguments.ask or areas), steps=steps)
+        masker = ExtremalPerturbation(areas=tuple(arguments.target_areas or areas), steps=steps)
         return lambda: timed(
             lambda: masker.per_area(black_box, photo.image, torch.tensor([photo.label]))[0]
         )
@@ -215,18 +215,18 @@ def timed(make: Callable[[], Tensor]) -> tuple[Tensor, float]:
     return held[0], seconds
 
 
-def judge_mask(judge: Scorer, mask: Tensor, area: float) -> Kept:
+def score_mask(score: Scorer, mask: Tensor, area: float) -> Kept:
     """What a mask (1, 1, H, W) keeps."""
-    best, pixel = best_pixels(mask, area), min(judge.image.shape[2:]) / SIDE
-    fill = gaussian_blur(judge.image, WIDEST * pixel)
+    best, pixel = best_pixels(mask, area), min(score.image.shape[2:]) / SIDE
+    fill = gaussian_blur(score.image, WIDEST * pixel)
     with torch.no_grad():
         edits = torch.cat(
-            [compose(judge.image, m, fill) for m in (gaussian_blur(best, EDGE * pixel), best, mask)]
+            [compose(score.image, m, fill) for m in (gaussian_blur(best, EDGE * pixel), best, mask)]
         )
         soft, sharp, own = probability(
-            judge.black_box(edits), judge.label.expand(3), "softmax"
+            score.black_box(edits), score.label.expand(3), "softmax"
         ).tolist()
-    held_out = judge.probabilities([(best, fill) for fill in UNSEEN])
+    held_out = score.probabilities([(best, fill) for fill in UNSEEN])
     return Kept(soft, sharp, statistics.fmean(held_out), own, mask.mean().item())
 
 

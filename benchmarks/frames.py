@@ -1,4 +1,4 @@
-"""Predictions with masks a second, by size of the picture, precision and runtime: what pays on this
+"""Predictions with masks a second, by size of the image, precision and runtime: what pays on this
 machine?
 
     python -m benchmarks.frames                                   # MobileNetV2 on a CPU, a minute
@@ -6,7 +6,7 @@ machine?
     python -m benchmarks.frames --device cuda --models mobilenet_v2 resnet50 --batches 1 64
 
 Weights are random, which does not change the time; `demo` is the embedded model with its trained
-masker on its photo, at its own size. Each call takes raw pictures and gives logits and the masks of
+masker on its photo, at its own size. Each call takes raw images and gives logits and the masks of
 the top classes at full size. The ways run in turn; the table has their medians. On a CPU one thread
 and its CPU time; on a GPU time on the clock, with the queue waited for.
 
@@ -69,11 +69,11 @@ def lines(
     name: str, size: int, batch: int, device: torch.device, rounds: int, compiling: bool
 ) -> list[str]:
     """The table's lines of one model at one size."""
-    made, pictures = (
+    made, images = (
         embedded(batch, device) if name == "demo" else untrained(name, size, batch, device)
     )
     with tempfile.TemporaryDirectory() as folder:
-        every = ways(made, pictures, device, Path(folder), compiling)
+        every = ways(made, images, device, Path(folder), compiling)
         # the first call makes copies, compiles ...
         masks = {way: run().float().cpu() for way, run in every.items()}
         seconds: dict[str, list[float]] = {way: [] for way in every}
@@ -83,7 +83,7 @@ def lines(
                 every[way]()
                 seconds[way].append((clock(device) - started) / batch)
     plain = statistics.median(seconds["float32"])
-    rows, side = [], pictures.shape[2]
+    rows, side = [], images.shape[2]
     for way, values in seconds.items():
         own = statistics.median(values)
         apart = float((masks[way] - masks["float32"]).abs().max())
@@ -108,17 +108,17 @@ def embedded(batch: int, device: torch.device) -> tuple[RealTimeMasker, Tensor]:
     """The embedded classifier and its masker, and its photo."""
     black_box = demo_black_box()
     black_box.model.to(device)
-    picture, _ = black_box.prepare(demo_image())
-    return RealTimeMasker.load(DEMO_DIR / "masker.safetensors", black_box), picture.repeat(
+    image, _ = black_box.prepare(demo_image())
+    return RealTimeMasker.load(DEMO_DIR / "masker.safetensors", black_box), image.repeat(
         batch, 1, 1, 1
     )
 
 
 def ways(
-    made: RealTimeMasker, pictures: Tensor, device: torch.device, folder: Path, compiling: bool
+    made: RealTimeMasker, images: Tensor, device: torch.device, folder: Path, compiling: bool
 ) -> dict[str, Way]:
     """By name: a call that gives the masks."""
-    there = pictures.to(device)
+    there = images.to(device)
     out: dict[str, Way] = {"float32": lambda: made.predict(there)[1]}
     for half in ("bfloat16", "float16") if device.type == "cuda" else ("bfloat16",):
         out[half] = autocast(made, there, getattr(torch, half))
@@ -128,7 +128,7 @@ def ways(
                 made.black_box,
                 made.inference_network(torch.device("cpu")),
                 made.confidence,
-                pictures[:1].repeat(3, 1, 1, 1),
+                images[:1].repeat(3, 1, 1, 1),
             ).to(device)
         )
         out["compiled"] = lambda: inference(lambda: module(there)[1])
@@ -145,15 +145,15 @@ def ways(
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(str(path), options, providers=wanted)
-    feed = {"images": pictures.numpy()}
+    feed = {"images": images.numpy()}
     out["onnxruntime"] = lambda: torch.from_numpy(session.run(["logits", "mask"], feed)[1])
     return out
 
 
-def autocast(made: RealTimeMasker, pictures: Tensor, dtype: torch.dtype) -> Way:
+def autocast(made: RealTimeMasker, images: Tensor, dtype: torch.dtype) -> Way:
     def run() -> Tensor:
-        with torch.autocast(pictures.device.type, dtype):
-            return made.predict(pictures)[1]
+        with torch.autocast(images.device.type, dtype):
+            return made.predict(images)[1]
 
     return run
 

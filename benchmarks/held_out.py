@@ -1,9 +1,9 @@
-"""Fills that no default, preset or recipe of this project has seen: only judging uses them.
+"""Fills that no default, preset or recipe of this project has seen: only scoring uses them.
 
 A mask that was optimised against a fill can exploit that fill. What it keeps under these two, which
 nothing was developed with, is the honest figure. `tests/benchmarks/test_held_out.py` reads the
 source and fails where the package or a recipe refers to this file, or where anything but metrics
-refers to the fills that they judge with: ShuffledBlocks, which is the one here too, and a faster
+refers to the fills that they score with: ShuffledBlocks, which is the one here too, and a faster
 imputation; the exact one here is its reference.
 """
 
@@ -18,7 +18,7 @@ from saliencykit.core import Alternative, Images, InputError, Mask, compose, rng
 from saliencykit.metrics import ShuffledBlocks
 
 __all__ = ["Road", "ShuffledBlocks"]
-_NEIGHBOURS = [
+_NEIGHBORS = [
     (dy, dx, 1 / 12 if dy and dx else 1 / 6) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if dy or dx
 ]
 
@@ -26,12 +26,12 @@ _NEIGHBOURS = [
 @final
 @dataclass(frozen=True, kw_only=True)
 class Road(Alternative):
-    """Noisy linear imputation: each removed pixel is the weighted mean of its eight neighbours,
+    """Noisy linear imputation: each removed pixel is the weighted mean of its eight neighbors,
     removed ones included, plus noise.
 
-    It asks what a classifier sees where nothing draws an edge around the hole. Large holes become
-    smooth gradients. A mask is used as the binary one `mask >= 0.5`, in the picture as well as in
-    the system of equations; a picture of which nothing is kept becomes its own mean colour.
+    What a classifier sees where nothing draws an edge around the hole. Large holes become
+    smooth gradients. A mask is used as the binary one `mask >= 0.5`, in the image as well as in
+    the system of equations; an image of which nothing is kept becomes its own mean color.
 
     Args:
         std: Standard deviation of the Gaussian noise on the removed pixels, in units of pixels in
@@ -90,12 +90,12 @@ def _impute(image: Tensor, kept: Tensor) -> Tensor:
     y, x = np.divmod(missing, width)
     diagonal, known = np.zeros(len(missing)), np.zeros((len(missing), len(image)))
     rows, columns, values = [], [], []
-    for dy, dx, weight in _NEIGHBOURS:
+    for dy, dx, weight in _NEIGHBORS:
         there = (y + dy >= 0) & (y + dy < height) & (x + dx >= 0) & (x + dx < width)
         here = np.flatnonzero(there)
         other = (y[here] + dy) * width + x[here] + dx
         diagonal[here] += (
-            # at the picture's edge the weights of the neighbours that exist sum to less than 1
+            # at the image's edge the weights of the neighbors that exist sum to less than 1
             weight
         )
         unknown = number[other] >= 0

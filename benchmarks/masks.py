@@ -5,9 +5,9 @@ against and under others.
     python -m benchmarks.masks --out masks.jsonl --table  # print the table of what is there
 
 The label is the model's own top class: the decision that is explained. Every method's mask is
-judged as it is and at equal area, where the best pixels of its ranking are kept up to the area of
-the Grad-CAM mask of that photo, and up to a fifth of the picture; ties in a ranking go to the pixel
-nearest to the picture's middle, so that a flat mask becomes a disc and not a stripe. Costly methods
+scored as it is and at equal area, where the best pixels of its ranking are kept up to the area of
+the Grad-CAM mask of that photo, and up to a fifth of the image; ties in a ranking go to the pixel
+nearest to the image's middle, so that a flat mask becomes a disc and not a stripe. Costly methods
 are run last, and on the first `--few` photos only: `n` is in every row.
 """
 
@@ -32,7 +32,7 @@ from saliencykit.core import Mask, Masker, Sample, probability, run_trial
 from saliencykit.metrics import SaliencyScore, ranks
 from saliencykit.registry import as_masker
 
-FILLS = {"blur": Blur(), "grey": Constant(color=0.5), "road": Road(), "shuffled": ShuffledBlocks()}
+FILLS = {"blur": Blur(), "gray": Constant(color=0.5), "road": Road(), "shuffled": ShuffledBlocks()}
 UNSEEN = ("road", "shuffled")
 AREAS = ("cam", "0.2")
 CHEAP = ("center-box", "whole-image", "gradient", "grad-cam", "iterative")
@@ -116,7 +116,7 @@ def best_pixels(ranking: Tensor, area: float) -> Mask:
     return (places < max(1, round(area * places[0].numel()))).to(ranking.dtype)
 
 
-def judge(
+def score(
     black_box: TorchBlackBox, photo: Photo, label: Tensor, answer: Answer, cam_area: float
 ) -> Row:
     """Everything the table needs of one mask."""
@@ -164,7 +164,7 @@ def run(arguments: argparse.Namespace) -> None:
     names = arguments.methods or [*CHEAP, *COSTLY]
     photos = read_photos(arguments.data, black_box, count=arguments.photos, seed=arguments.seed)
     fast = black_box.optimized_for(photos[0].image)
-    asked = methods(black_box, layer, names)
+    queried = methods(black_box, layer, names)
     done = {(row["photo"], row["method"]) for row in read_rows(arguments.out)}
     cheap, costly = [n for n in names if n not in COSTLY], [n for n in names if n in COSTLY]
     plan = [(photo, cheap) for photo in photos] + [
@@ -179,7 +179,7 @@ def run(arguments: argparse.Namespace) -> None:
             whole = probability(fast(photo.image), label, "softmax").item()
         cam_area = captum_grad_cam(black_box, photo, label, layer).mean().item()
         for name in wanted:
-            row = judge(fast, photo, label, asked[name](photo, label), cam_area)
+            row = score(fast, photo, label, queried[name](photo, label), cam_area)
             facts = {
                 "photo": photo.name,
                 "method": name,

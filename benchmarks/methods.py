@@ -23,7 +23,7 @@ COSTLY = (
 )  # fmt: skip
 """50 evaluations a photo and more: on the few photos only."""
 QUERIES = ("rise",)
-"""They only ask, so that they may ask the fastest copy of the classifier."""
+"""They only query, so that they may query the fastest copy of the classifier."""
 SCATTERED = (
     "gradient", "input-x-gradient", "integrated-gradients", "smoothgrad", "guided-backprop",
     "deconvolution",
@@ -49,11 +49,11 @@ Method = Callable[[Photo, int], Answer]
 
 
 @dataclass(frozen=True)
-class Boxes:
+class BlackBoxes:
     """One classifier in three forms.
 
     Attributes:
-        own: The user's box, with its model.
+        own: The user's black box, with its model.
         frozen: A faster copy that gives gradients.
         quick: The fastest; it may be query-only.
     """
@@ -63,11 +63,13 @@ class Boxes:
     quick: BlackBox
 
 
-def methods(boxes: Boxes, names: list[str], maskers: Mapping[str, str]) -> dict[str, Method]:
+def methods(
+    black_boxes: BlackBoxes, names: list[str], maskers: Mapping[str, str]
+) -> dict[str, Method]:
     """By name: maskers by their text form or file; `maskers` gives texts their names."""
     texts = {name: name for name in names} | dict(maskers)
     return {
-        name: ground_truth if text == "ground-truth" else _masker(boxes, text)
+        name: ground_truth if text == "ground-truth" else _masker(black_boxes, text)
         for name, text in texts.items()
     }
 
@@ -93,14 +95,14 @@ def averaged(mask: Mask) -> Mask:
     return smooth / smooth.amax().clamp_min(1e-12)
 
 
-def _masker(boxes: Boxes, text: str) -> Method:
+def _masker(black_boxes: BlackBoxes, text: str) -> Method:
     masker = as_masker(text)
     black_box = (
-        boxes.quick
+        black_boxes.quick
         if is_one_of(text, QUERIES)
-        else boxes.frozen
+        else black_boxes.frozen
         if is_one_of(text, COSTLY)
-        else boxes.own
+        else black_boxes.own
     )
 
     def answer(photo: Photo, label: int) -> Answer:

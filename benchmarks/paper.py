@@ -1,4 +1,4 @@
-"""The paper's two tables, remade: localisation error and saliency metric of each method beside the
+"""The paper's two tables, remade: localization error and saliency metric of each method beside the
 paper's figures.
 
     python -m benchmarks.paper --tune tune.jsonl --out report.jsonl --into
@@ -31,7 +31,7 @@ PAPER: dict[str, tuple[float | None, float | None]] = {
     "meaningful-perturbation": (43.1, None),
     "trained masker": (36.9, 0.318),
 }
-"""Localisation error in % and saliency metric with GoogLeNet on ILSVRC's 50,000 validation photos
+"""Localization error in % and saliency metric with GoogLeNet on ILSVRC's 50,000 validation photos
 (Dabkowski & Gal 2017, tables 1 and 2, and for occlusion, mean threshold, the repository of Fong &
 Vedaldi 2017); in the paper's order.
 """
@@ -64,7 +64,7 @@ def paper_tables(tune: list[Row], report: list[Row]) -> str:
 
 def _table(methods: dict[str, list[Row]], choices: dict[str, Tuned]) -> str:
     lines = [
-        "| method | n | localisation error, % [95 %] | the paper's | saliency metric [95 %] | "
+        "| method | n | localization error, % [95 %] | the paper's | saliency metric [95 %] | "
         f"the paper's | median | crop accuracy, % | error less the {OURS}'s | metric less the "
         f"{OURS}'s | tuned on |",
         "|---|---|---|---|---|---|---|---|---|---|---|",

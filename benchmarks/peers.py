@@ -57,11 +57,11 @@ Side = Callable[[], Tensor | None]
 
 @dataclass(frozen=True)
 class Case:
-    """What both sides are asked: a model, one normalised picture, the same picture raw, and how
+    """What both sides are queried: a model, one normalized image, the same image raw, and how
     much to do.
 
     Attributes:
-        model: Takes normalised pictures.
+        model: Takes normalized images.
         black_box: The same model as our black box.
         raw: (1, 3, 224, 224).
         stride: Pixels between occlusion's windows.
@@ -76,8 +76,8 @@ class Case:
     steps: int
 
     @property
-    def picture(self) -> Tensor:
-        """Normalised with the box's own numbers."""
+    def image(self) -> Tensor:
+        """Normalized with the black box's own numbers."""
         mean, std = (
             torch.tensor(numbers).view(1, -1, 1, 1)
             for numbers in (self.black_box.mean, self.black_box.std)
@@ -114,7 +114,7 @@ class Pair:
 
 
 def windows(case: Case) -> int:
-    """Of occlusion, with the picture itself."""
+    """Of occlusion, with the image itself."""
     return ((SIDE - WINDOW) // case.stride + 1) ** 2 + 1
 
 
@@ -134,7 +134,7 @@ def captum_occlusion(at_once: int) -> Callable[[Case], tuple[Side, Side]]:
         mine = case.ours(Occlusion(window=WINDOW, stride=case.stride, alternative=_zero()))
         shape, strides = (3, WINDOW, WINDOW), (3, case.stride, case.stride)
         return mine, lambda: peer.attribute(
-            case.picture,
+            case.image,
             shape,
             strides=strides,
             baselines=0.0,
@@ -154,7 +154,7 @@ def captum_ablation(case: Case) -> tuple[Side, Side]:
     regions = (places[:, None] * 7 + places)[None, None]
     peer = Peer(nn.Sequential(case.model, nn.Softmax(1)))
     return case.ours(FeatureAblation(regions=regions, alternative=_zero())), lambda: peer.attribute(
-        case.picture, baselines=0.0, target=LABEL, feature_mask=regions
+        case.image, baselines=0.0, target=LABEL, feature_mask=regions
     )[:, :1]
 
 
@@ -187,7 +187,7 @@ def torchray_rise(case: Case) -> tuple[Side, Side]:
         # other masks: the maps agree as far as the numbers of masks allow, see
         # benchmarks.rise_masks
     ):
-        rise(case.model, case.picture, target=LABEL, num_masks=case.samples)
+        rise(case.model, case.image, target=LABEL, num_masks=case.samples)
 
     return case.ours(Rise(samples=case.samples)), run
 
@@ -199,7 +199,7 @@ def captum_gradient(name: str, mine: str, channels: str) -> Callable[[Case], tup
         peer = getattr(captum.attr, name)(case.model)
         options = {"abs": False} if name == "Saliency" else {}
         return case.ours(mine), lambda: _one(
-            peer.attribute(case.picture, target=LABEL, **options).detach(), channels
+            peer.attribute(case.image, target=LABEL, **options).detach(), channels
         )
 
     return sides
@@ -212,7 +212,7 @@ def captum_integrated(case: Case) -> tuple[Side, Side]:
 
     peer = Peer(case.model)
     return case.ours(IntegratedGradients(steps=case.steps)), lambda: _one(
-        peer.attribute(case.picture, target=LABEL, n_steps=case.steps).detach(), "sum"
+        peer.attribute(case.image, target=LABEL, n_steps=case.steps).detach(), "sum"
     )
 
 
@@ -223,12 +223,12 @@ def captum_smoothgrad(case: Case) -> tuple[Side, Side]:
 
     peer, spread = (
         NoiseTunnel(Saliency(case.model)),
-        0.15 * float(case.picture.amax() - case.picture.amin()),
+        0.15 * float(case.image.amax() - case.image.amin()),
     )
 
     def run() -> None:  # other noises
         peer.attribute(
-            case.picture,
+            case.image,
             nt_type="smoothgrad",
             nt_samples=case.steps,
             nt_samples_batch_size=4,
@@ -246,9 +246,7 @@ def captum_grad_cam(case: Case) -> tuple[Side, Side]:
 
     name = find_target_layer(case.black_box, case.raw).name
     peer = LayerGradCam(case.model, case.model.get_submodule(name))
-    return case.ours("grad-cam"), lambda: _whole(
-        peer.attribute(case.picture, target=LABEL).detach()
-    )
+    return case.ours("grad-cam"), lambda: _whole(peer.attribute(case.image, target=LABEL).detach())
 
 
 def grad_cam_package(name: str, mine: str) -> Callable[[Case], tuple[Side, Side]]:
@@ -262,7 +260,7 @@ def grad_cam_package(name: str, mine: str) -> Callable[[Case], tuple[Side, Side]
         def run() -> Tensor:
             case.model.requires_grad_(True)  # it fails on frozen weights
             with getattr(pytorch_grad_cam, name)(model=case.model, target_layers=[layer]) as cam:
-                gray = cam(input_tensor=case.picture, targets=[ClassifierOutputTarget(LABEL)])
+                gray = cam(input_tensor=case.image, targets=[ClassifierOutputTarget(LABEL)])
             case.model.requires_grad_(False)
             return torch.from_numpy(gray)[:, None]
 
@@ -285,7 +283,7 @@ def torchray_excitation(case: Case) -> tuple[Side, Side]:
 
     layer = "layer2" if hasattr(case.model, "layer2") else "features.6"
     return case.ours(ExcitationBackprop(layer=layer)), lambda: _whole(
-        excitation_backprop(case.model, case.picture, LABEL, saliency_layer=layer).detach()
+        excitation_backprop(case.model, case.image, LABEL, saliency_layer=layer).detach()
     )
 
 
@@ -459,7 +457,7 @@ def parse() -> argparse.Namespace:
         action="store_true",
         help="one round, fewer windows and masks: a look, not a measurement",
     )
-    # asked of its own subprocess
+    # queried of its own subprocess
     parser.add_argument("--memory-of", nargs=2, metavar=("PAIR", "SIDE"), help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -475,7 +473,7 @@ def make_case(arguments: argparse.Namespace) -> Case:
 
 
 def trained_case(arguments: argparse.Namespace) -> Case | None:
-    """A trained network and a smooth picture, for the agreement; few windows and masks. None where
+    """A trained network and a smooth image, for the agreement; few windows and masks. None where
     there is no data.
     """
     if arguments.model != "mobilenet_v2":
@@ -556,7 +554,7 @@ def extra_memory(key: str, side: str, arguments: argparse.Namespace) -> float:
         case.steps,
     )
     with torch.inference_mode():
-        case.model(case.picture)
+        case.model(case.image)
     run = PAIRS[key].sides(case)[int(side)]
     before = resident("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far

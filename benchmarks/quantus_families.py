@@ -1,4 +1,4 @@
-"""Quantus' faithfulness, localisation and complexity families run over our maskers: does every
+"""Quantus' faithfulness, localization and complexity families run over our maskers: does every
 metric give numbers?
 
     python -m benchmarks.quantus_families     # 50 photos, MobileNetV2: 3 CPU minutes a masker
@@ -8,13 +8,13 @@ metric give numbers?
 Every metric of the three families, with few steps (see `metrics`; all else is Quantus' default, so
 that maps are divided by the maximum of the batch and faithfulness is in probabilities), on photos
 with boxes that the model gets right, for their own label. Maps come from
-`saliencykit.integrations.quantus.explain_func` on the user's module with normalised inputs; Quantus
-asks the model's frozen copy through a `BlackBoxModule`, which answers the same in less time. A cell
+`saliencykit.integrations.quantus.explain_func` on the user's module with normalized inputs; Quantus
+queries the optimized copy through a `BlackBoxModule`, which answers the same in less time. A cell
 is the mean of the numbers that a metric returned; NaN and infinite ones are left out and counted.
 It wants `pip install quantus` beside this package, and the data folder.
 
-Three things of Quantus 0.6.0 are worked around, all of them for any maps of RGB pictures and none
-by the maps: numpy 2.4 has no `trapz`, IROF wants a mask of as many channels as the picture, and
+Three things of Quantus 0.6.0 are worked around, all of them for any maps of RGB images and none
+by the maps: numpy 2.4 has no `trapz`, IROF wants a mask of as many channels as the image, and
 ROAD takes places in all channels for places in one.
 """
 
@@ -51,7 +51,7 @@ def know_trapz() -> None:
 
 
 def imputed(pixels: int) -> Callable[..., Any]:
-    """Quantus' imputation for pictures of so many pixels, given places in one channel for those in
+    """Quantus' imputation for images of so many pixels, given places in one channel for those in
     all that its ROAD hands it.
     """
     import quantus as q
@@ -65,7 +65,7 @@ def imputed(pixels: int) -> Callable[..., Any]:
 
 
 def metrics(side: int, channels: int) -> dict[str, tuple[str, Callable[[], Any]]]:
-    """Quantus' metrics by name: their family, and what makes one for pictures of `side` pixels."""
+    """Quantus' metrics by name: their family, and what makes one for images of `side` pixels."""
     import quantus as q
 
     step = side * side * channels // STEPS
@@ -126,7 +126,7 @@ def metrics(side: int, channels: int) -> dict[str, tuple[str, Callable[[], Any]]
 
 
 def mosaics(images: Tensor) -> tuple[Tensor, np.ndarray[Any, Any]]:
-    """A 2 x 2 mosaic for each of the first pictures, and 1 where the picture is.
+    """A 2 x 2 mosaic for each of the first images, and 1 where the image is.
 
     Beside it are its mirror image, 1 too, and the next two; they take turns at every place.
     """
@@ -146,7 +146,7 @@ def mosaics(images: Tensor) -> tuple[Tensor, np.ndarray[Any, Any]]:
 
 
 def good_photos(black_box: TorchBlackBox, count: int) -> list[Photo]:
-    """Photos with a box in the picture that the model gets right."""
+    """Photos with a box in the image that the model gets right."""
     found: list[Photo] = []
     for photo in read_photos("ilsvrc2012-val-a", black_box, count=4 * count):
         with torch.no_grad():
@@ -199,10 +199,10 @@ def rows_of(
             "batch_size": len(x), "device": "cpu",
         }  # fmt: skip
         if name == "Focus":
-            pictures, where = mosaics(x)
-            # here Quantus asks for the maps itself
+            images, where = mosaics(x)
+            # here Quantus computes the maps itself
             given |= {
-                "x_batch": pictures.numpy(),
+                "x_batch": images.numpy(),
                 "y_batch": labels[:MOSAICS],
                 "a_batch": None,
                 "s_batch": None,

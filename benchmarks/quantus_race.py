@@ -5,14 +5,14 @@ given in advance.
     python -m benchmarks.quantus_race --pairs deletion --rounds 1       # a look
 
 One process, one thread, CPU time; the sides take turns within a round. Inside is the time in the
-model's `forward` (see `benchmarks.evaluation`), outside all the rest; how many pictures each side
-asks about is counted, and must be equal. Quantus gets the plain model and normalised pictures, as
-in its own examples; we get the black box, which asks a frozen copy of the same model. The masks are
-Grad-CAM's. It wants `pip install quantus` beside this package, and the data folder.
+model's `forward` (see `benchmarks.evaluation`), outside all the rest; how many images each side
+uses is counted, and must be equal. Quantus gets the plain model and normalized images, as
+in its own examples; we get the black box, which queries an optimized copy of the same model. The
+masks are Grad-CAM's. It wants `pip install quantus` beside this package, and the data folder.
 
 ROAD: Quantus 0.6.0 takes places in all channels for places in one, so that it fails on RGB
-pictures; here it gets places in one, and three times the percentages, so that both sides remove the
-same number of pixels. It has one order and is asked twice, for the mask and for what the mask
+images; here it gets places in one, and three times the percentages, so that both sides remove the
+same number of pixels. It has one order and is queried twice, for the mask and for what the mask
 leaves out.
 """
 
@@ -37,13 +37,13 @@ from saliencykit.core import Metric, Sample
 from saliencykit.metrics import Complexity, Deletion, PointingGame, RemoveAndDebias, Sparseness
 from saliencykit.registry import as_masker
 
-STEPS = 24  # each a number of pixels and channels that divides the picture, as Quantus wants it
+STEPS = 24  # each a number of pixels and channels that divides the image, as Quantus wants it
 _FREE = 1e-9  # seconds: below what the clock tells
 
 
 @dataclass(frozen=True)
 class Case:
-    """What both sides are asked about.
+    """What both sides are given.
 
     Attributes:
         black_box: The model, whose frozen copy is made once, as `evaluate` does.
@@ -59,7 +59,7 @@ class Case:
         """The metric on all photos at once."""
 
         def explain(images: Tensor, labels: Tensor) -> Tensor:
-            raise AssertionError("none of these metrics asks the masker")
+            raise AssertionError("none of these metrics queries the masker")
 
         return lambda: metric(
             self.black_box,
@@ -134,17 +134,17 @@ def pairs(case: Case) -> dict[str, tuple[str, Callable[[], object], Callable[[],
 
 @dataclass
 class Spent:
-    """CPU seconds, those outside the model, and the pictures that the model was asked about."""
+    """CPU seconds, those outside the model, and the images that the model has seen."""
 
     total: float
     outside: float
-    pictures: int
+    images: int
 
 
 def spend(run: Callable[[], object], times: int) -> Spent:
     """One run, or the mean of several of one that is short."""
     clock = Clock()
-    with counting(clock) as asked:
+    with counting(clock) as queried:
         started = time.process_time()
         clock.start()
         for _ in range(times):
@@ -152,19 +152,19 @@ def spend(run: Callable[[], object], times: int) -> Spent:
         clock.turn()
         total = time.process_time() - started
     return Spent(
-        total / times, max(_FREE, total - sum(clock.inside.values())) / times, asked[0] // times
+        total / times, max(_FREE, total - sum(clock.inside.values())) / times, queried[0] // times
     )
 
 
 @contextmanager
 def counting(clock: Clock) -> Iterator[list[int]]:
-    """In this block the outermost call of any module is inside, and the pictures it gets are
+    """In this block the outermost call of any module is inside, and the images it gets are
     counted.
     """
-    asked, call = [0], nn.Module.__call__
+    queried, call = [0], nn.Module.__call__
 
     def seen(module: nn.Module, x: Tensor, *rest: Any, **options: Any) -> Any:
-        asked[0] += len(x)
+        queried[0] += len(x)
         return call(module, x, *rest, **options)
 
     def counted(module: nn.Module, *given: Any, **options: Any) -> Any:
@@ -173,7 +173,7 @@ def counting(clock: Clock) -> Iterator[list[int]]:
     outermost = clock.network(seen)
     nn.Module.__call__ = counted  # type: ignore[method-assign]
     try:
-        yield asked
+        yield queried
     finally:
         nn.Module.__call__ = call  # type: ignore[method-assign]
 
@@ -237,17 +237,15 @@ def made(count: int) -> Case:
 def together(spent: list[list[Spent]]) -> list[Spent]:
     """Round by round the sum over the metrics."""
     return [
-        Spent(
-            sum(s.total for s in turn), sum(s.outside for s in turn), sum(s.pictures for s in turn)
-        )
+        Spent(sum(s.total for s in turn), sum(s.outside for s in turn), sum(s.images for s in turn))
         for turn in zip(*spent, strict=True)
     ]
 
 
 def line(name: str, peer: str, ours: list[Spent], theirs: list[Spent], photos: int) -> str:
     """A row of the table."""
-    asked = {spent.pictures // photos for spent in (*ours, *theirs)}
-    cells = [name, peer, " / ".join(map(str, sorted(asked)))]
+    queried = {spent.images // photos for spent in (*ours, *theirs)}
+    cells = [name, peer, " / ".join(map(str, sorted(queried)))]
     for kind in ("total", "outside"):
         mine, other = ([getattr(spent, kind) for spent in side] for side in (ours, theirs))
         cells += [f"{statistics.median(seconds) / photos * 1e3:.3g}" for seconds in (mine, other)]

@@ -5,7 +5,7 @@ alone and beside other methods.
     python -m benchmarks.realtime --models mobilenet_v2 --rounds 5
     python -m benchmarks.realtime --device cuda
 
-Weights are random: they do not change the time. Pictures are raw, of 224 px; each call normalises
+Weights are random: they do not change the time. Images are raw, of 224 px; each call normalizes
 them, answers and makes the mask of the top class at full size. In every round each row runs once,
 in an order that turns; ratios are taken within a round and the table has their median. On a CPU:
 one thread, CPU time of the process; on a GPU: time on the clock, with the queue waited for. What
@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Generator, Tensor, nn
 
-from benchmarks.speed import LABEL, MEAN, SIDE, STD, network, normalised
+from benchmarks.speed import LABEL, MEAN, SIDE, STD, network, normalized
 from saliencykit.black_boxes import TorchBlackBox
 from saliencykit.core import BlackBox
 from saliencykit.maskers import PretrainedEncoder, RealTimeMasker, Rise, masking_network
@@ -40,16 +40,16 @@ class Row:
     Attributes:
         name: In the table.
         run: One call.
-        pictures: That one call answers.
+        images: That one call answers.
         share: Of a whole answer that one call is; less than 1 where fewer evaluations are measured.
         note: On what it was measured.
         slow: Is it run in few rounds?
-        seconds: Of each round, whole answers, per picture.
+        seconds: Of each round, whole answers, per image.
     """
 
     name: str
     run: Callable[[], object]
-    pictures: int
+    images: int
     share: float = 1.0
     note: str = ""
     slow: bool = False
@@ -111,14 +111,14 @@ def line_up(
     """
     model = network(name).to(device)
     g = Generator().manual_seed(0)
-    pictures = torch.rand(batch, 3, SIDE, SIDE, generator=g).to(device)
+    images = torch.rand(batch, 3, SIDE, SIDE, generator=g).to(device)
     black_box = TorchBlackBox(model, mean=MEAN, std=STD, size=SIDE)
     few = torch.rand(2, 3, SIDE, SIDE, generator=g).to(device)
-    fast, trunk = black_box.optimized_for(pictures), masker(black_box, few, "auto")
+    fast, trunk = black_box.optimized_for(images), masker(black_box, few, "auto")
     rows = [
-        Row("the model alone, as its user runs it", lambda: plain(model, pictures), batch),
-        Row("the model alone, its frozen copy", lambda: asked(fast, pictures), batch),
-        Row("prediction and mask, `trunk`", lambda: trunk.predict(pictures), batch),
+        Row("the model alone, as its user runs it", lambda: plain(model, images), batch),
+        Row("the model alone, its frozen copy", lambda: queried(fast, images), batch),
+        Row("prediction and mask, `trunk`", lambda: trunk.predict(images), batch),
     ]
     if not others:
         return rows, []
@@ -128,16 +128,16 @@ def line_up(
     rows.append(
         Row(
             "prediction and mask, `paper`: ResNet-50 encoder",
-            lambda: paper.predict(pictures),
+            lambda: paper.predict(images),
             batch,
             slow=True,
         )
     )
     if batch > 1:
         return rows, []
-    rows.append(rise(fast, pictures))
+    rows.append(rise(fast, images))
     try:
-        return [*rows, *torchray(model, pictures)], []
+        return [*rows, *torchray(model, images)], []
     except ImportError as error:
         return rows, [
             f"Left out, not installed: {error.name} (`pip install torchray` beside this package)."
@@ -156,45 +156,45 @@ def masker(black_box: TorchBlackBox, few: Tensor, encoder: object) -> RealTimeMa
     return RealTimeMasker(network=made).bind(black_box)
 
 
-def plain(model: nn.Module, pictures: Tensor) -> None:
-    """As in everybody's code: normalise, ask."""
+def plain(model: nn.Module, images: Tensor) -> None:
+    """As in everybody's code: normalize, query."""
     with torch.inference_mode():
-        model(normalised(pictures.cpu()).to(pictures) if pictures.is_cuda else normalised(pictures))
+        model(normalized(images.cpu()).to(images) if images.is_cuda else normalized(images))
 
 
-def asked(black_box: BlackBox, pictures: Tensor) -> None:
+def queried(black_box: BlackBox, images: Tensor) -> None:
     with torch.inference_mode():
-        black_box(pictures)
+        black_box(images)
 
 
-def rise(fast: BlackBox, pictures: Tensor) -> Row:
+def rise(fast: BlackBox, images: Tensor) -> Row:
     """Ours, on the frozen copy, whose making (0.1 s) is left out."""
     labels, few = (
-        torch.full((len(pictures),), LABEL, device=pictures.device),
+        torch.full((len(images),), LABEL, device=images.device),
         Rise(samples=RISE_MEASURED),
     )
 
     def run() -> None:
-        few(fast, pictures, labels, generator=Generator().manual_seed(0))
+        few(fast, images, labels, generator=Generator().manual_seed(0))
 
     return Row(
         f"RISE, {RISE} masks",
         run,
-        len(pictures),
+        len(images),
         RISE_MEASURED / RISE,
         f"{RISE_MEASURED} masks",
         slow=True,
     )
 
 
-def torchray(model: nn.Module, pictures: Tensor) -> list[Row]:
+def torchray(model: nn.Module, images: Tensor) -> list[Row]:
     """TorchRay's RISE, and its extremal perturbation with one area, for a few of the 800 iterations
     that are its default.
     """
     from torchray.attribution.extremal_perturbation import extremal_perturbation
     from torchray.attribution.rise import rise as their_rise
 
-    x = normalised(pictures.cpu()).to(pictures)
+    x = normalized(images.cpu()).to(images)
 
     def perturb() -> None:
         extremal_perturbation(model, x, LABEL, areas=[0.12], max_iter=EXTREMAL_MEASURED)
@@ -231,7 +231,7 @@ def measure(rows: list[Row], rounds: int, device: torch.device) -> None:
                 continue
             start = clock(device)
             row.run()
-            seconds = (clock(device) - start) / row.share / row.pictures
+            seconds = (clock(device) - start) / row.share / row.images
             if turn >= 0:
                 row.seconds[turn] = seconds
         if sys.stderr.isatty():
@@ -246,7 +246,7 @@ def clock(device: torch.device) -> float:
 
 
 def table(rows: list[Row]) -> str:
-    """Pictures a second; the time beside the model as it is, beside its frozen copy, and beside
+    """Images a second; the time beside the model as it is, beside its frozen copy, and beside
     ours.
     """
     lines = [

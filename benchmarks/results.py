@@ -1,4 +1,4 @@
-r"""The results table: every method's masks judged on photos that nothing was trained or chosen on.
+r"""The results table: every method's masks scored on photos that nothing was trained or chosen on.
 
     python -m benchmarks.results --part tune --out tune.jsonl     # to choose thresholds
     python -m benchmarks.results --part report --out report.jsonl
@@ -10,8 +10,8 @@ r"""The results table: every method's masks judged on photos that nothing was tr
     python -m benchmarks.results --table --tune tune.jsonl --out report.jsonl \
         --ours ours --into PAGE.md --tag mobilenet_v2
 
-A row per photo and method is appended to the file; what is there is not done again: start a killed
-run again, and it goes on. The class that is asked about is the true one; rows also hold the
+A row per photo and method is appended to the file; what is there is not done again: a killed run
+is resumed by the same command. The true class is explained; rows also hold the
 classifier's own answer. The few photos (150 of the report part, 50 of the tuning part, stratified)
 come first. Those of the report part have every column; others lack insertion, deletion and most of
 the equal areas.
@@ -27,11 +27,11 @@ import numpy as np
 import torch
 
 from benchmarks.data import MODELS, Photo
-from benchmarks.judging import AREAS, SOME_AREAS, Scorer
-from benchmarks.localising import MODES, Map, best_overlap, boxes_of
-from benchmarks.methods import BLIND, CHEAP, COSTLY, Boxes, Method, is_one_of, methods
-from benchmarks.onnx_box import OnnxBox
+from benchmarks.localization import MODES, Map, best_overlap, boxes_of
+from benchmarks.methods import BLIND, CHEAP, COSTLY, BlackBoxes, Method, is_one_of, methods
+from benchmarks.onnx_black_box import OnnxBox
 from benchmarks.rows import Row, append, read_rows
+from benchmarks.scoring import AREAS, SOME_AREAS, Scorer
 from benchmarks.split import BOXED, Record, few, part, read, squashing
 from benchmarks.tables import put_into, tables
 
@@ -39,18 +39,18 @@ FEW = {"tune": 50, "report": 150}
 _CLASSES = 1000
 
 
-def boxes(model: str) -> Boxes:
-    """The classifier in the forms that the methods and the judge want; without onnxruntime the
-    frozen copy judges.
+def black_boxes(model: str) -> BlackBoxes:
+    """The classifier in the forms that the methods and the score want; without onnxruntime the
+    frozen copy scores.
     """
     own = squashing(MODELS[model][0]())
     frozen = own.optimized_for(
         torch.rand(1, 3, *own.input_size, generator=torch.Generator().manual_seed(0))
     )
     try:
-        return Boxes(own, frozen, OnnxBox(own))
+        return BlackBoxes(own, frozen, OnnxBox(own))
     except ImportError:
-        return Boxes(own, frozen, frozen)
+        return BlackBoxes(own, frozen, frozen)
 
 
 def other_class(entry: Record) -> int:
@@ -59,7 +59,7 @@ def other_class(entry: Record) -> int:
 
 
 def row_of(
-    judge: Scorer,
+    score: Scorer,
     photo: Photo,
     entry: Record,
     name: str,
@@ -78,7 +78,7 @@ def row_of(
     row: Row = {
         "photo": entry.name,
         "method": name,
-        **judge.facts,
+        **score.facts,
         "object": round(entry.object_area, 4),
         "few": every_column,
     }
@@ -86,31 +86,31 @@ def row_of(
     row["overlap"] = {
         mode: [round(best_overlap(box, truth), 3) for box in found[mode]] for mode in MODES
     }
-    row["crops"] = judge.crops(found)
+    row["crops"] = score.crops(found)
     if name == "ground-truth":  # several boxes: each is shown, and the metric is their mean
         corners = np.stack(
             [np.floor(truth[:, :2]), np.maximum(np.ceil(truth[:, 2:]), np.floor(truth[:, :2]) + 1)],
             1,
         )
         row["truth_crops"] = list(
-            judge.shown(
+            score.shown(
                 [tuple(box) for box in corners.reshape(-1, 4).astype(int).tolist()]
             ).values()
         )
     if boxes_only:
         return row
-    row["graded"] = judge.graded(answer.mask)
+    row["graded"] = score.graded(answer.mask)
     # nothing inside of a box comes first
-    places = None if name == "ground-truth" else judge.places(answer.ranking)
+    places = None if name == "ground-truth" else score.places(answer.ranking)
     if places is not None:
-        row["areas"] = judge.at_areas(places, AREAS if every_column else SOME_AREAS)
+        row["areas"] = score.at_areas(places, AREAS if every_column else SOME_AREAS)
         if every_column:
-            row |= {"insertion": judge.insertion(places), "deletion": judge.deletion(places)}
+            row |= {"insertion": score.insertion(places), "deletion": score.deletion(places)}
     if other:
-        asked = method(photo, other_class(entry)).mask[0, 0].numpy()
+        queried = method(photo, other_class(entry)).mask[0, 0].numpy()
         row |= {
-            "other_area": round(float(asked.mean()), 4),
-            "other_alike": round(similarity(mask, asked), 4),
+            "other_area": round(float(queried.mean()), 4),
+            "other_alike": round(similarity(mask, queried), 4),
         }
     return row
 
@@ -123,15 +123,15 @@ def similarity(one: Map, other: Map) -> float:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    forms = boxes(arguments.model)
+    forms = black_boxes(arguments.model)
     maskers = dict(text.split("=", 1) for text in arguments.masker)
-    asked = methods(forms, arguments.methods, maskers)
+    queried = methods(forms, arguments.methods, maskers)
     everything = [
         entry for entry in part(arguments.part) if arguments.data_set in (None, entry.data_set)
     ]
     chosen = few(FEW[arguments.part], everything)
-    costly = {name for name in asked if is_one_of(maskers.get(name, name), COSTLY)}
-    blind = {name for name in asked if is_one_of(maskers.get(name, name), BLIND)}
+    costly = {name for name in queried if is_one_of(maskers.get(name, name), COSTLY)}
+    blind = {name for name in queried if is_one_of(maskers.get(name, name), BLIND)}
     some = set(chosen)
     others = [] if arguments.few else [entry for entry in everything if entry not in some]
     plan = [(entry, arguments.part == "report") for entry in chosen] + [
@@ -141,20 +141,20 @@ def run(arguments: argparse.Namespace) -> None:
     start, count = time.monotonic(), 0
     for number, (entry, every_column) in enumerate(plan[: arguments.photos]):
         names = [
-            n for n in asked if (entry.name, n) not in done and (entry in some or n not in costly)
+            n for n in queried if (entry.name, n) not in done and (entry in some or n not in costly)
         ]
         if not names:
             continue
         photo = next(iter(read([entry], forms.own)))
-        judge = Scorer(forms.quick, photo)
+        score = Scorer(forms.quick, photo)
         for name in names:
             other = name not in costly | blind
             row = row_of(
-                judge,
+                score,
                 photo,
                 entry,
                 name,
-                asked[name],
+                queried[name],
                 every_column=every_column,
                 other=other,
                 boxes_only=arguments.boxes_only,
@@ -173,7 +173,7 @@ def main() -> None:
     parser.add_argument("--part", choices=["tune", "report"], default="report")
     parser.add_argument("--data-set", choices=BOXED, help="the photos of one data set only")
     parser.add_argument(
-        "--boxes-only", action="store_true", help="localisation and saliency metric only"
+        "--boxes-only", action="store_true", help="localization and saliency metric only"
     )
     parser.add_argument("--few", action="store_true", help="the few stratified photos only")
     parser.add_argument("--photos", type=int, help="at most so many, for a look")

@@ -100,7 +100,7 @@ def main() -> None:
                 continue
         used += 1
         answers = {
-            kind: asked(black_box, photo, kind, arguments)
+            kind: queried(black_box, photo, kind, arguments)
             for kind in ("reference", "random", "antithetic")
         }
         size = (photo.image.shape[2], photo.image.shape[3])
@@ -157,7 +157,7 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def asked(
+def queried(
     black_box: TorchBlackBox, photo: Photo, kind: str, arguments: argparse.Namespace
 ) -> Samples:
     """Masks, and the label's probability under each; read from the file if it is there."""

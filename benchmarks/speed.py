@@ -55,9 +55,9 @@ def main() -> None:
         print(json.dumps(extra_memory(arguments.memory_of, arguments.model, arguments.evaluations)))
         return
     model = network(arguments.model)
-    picture = torch.rand(1, 3, SIDE, SIDE, generator=Generator().manual_seed(0))
+    image = torch.rand(1, 3, SIDE, SIDE, generator=Generator().manual_seed(0))
     stride, samples = (32, 48) if arguments.quick else (24, 96)
-    contenders, absent = line_up(model, picture, samples, stride, arguments.peers)
+    contenders, absent = line_up(model, image, samples, stride, arguments.peers)
     times = {c.name: [] for c in contenders}
     for turn in range(-1, arguments.pairs):
         for contender in (
@@ -75,7 +75,7 @@ def main() -> None:
     print(cost_table(contenders, times))
     for note in absent:
         print(f"\n{note}")
-    shares = {name: outside_share(name, model, picture, arguments.quick) for name in OURS}
+    shares = {name: outside_share(name, model, image, arguments.quick) for name in OURS}
     print("\n" + parts_table(arguments, shares))
 
 
@@ -96,7 +96,7 @@ def parse() -> argparse.Namespace:
         default=True,
         help="run the peers that are installed",
     )
-    # what the command asks of its own subprocess
+    # what the command queries of its own subprocess
     parser.add_argument("--memory-of", choices=OURS, help=argparse.SUPPRESS)
     parser.add_argument("--evaluations", type=int, default=100, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -118,23 +118,23 @@ def cpu_seconds(run: Callable[[], object]) -> float:
 
 
 def line_up(
-    model: nn.Module, picture: Tensor, samples: int, stride: int, peers: bool
+    model: nn.Module, image: Tensor, samples: int, stride: int, peers: bool
 ) -> tuple[list[Contender], list[str]]:
     windows = ((SIDE - WINDOW) // stride + 1) ** 2
     contenders = [
-        Contender("the model alone: the floor", None, samples, floor(model, picture, samples)),
-        Contender("saliencykit rise", None, samples, ours(Rise(samples=samples), model, picture)),
+        Contender("the model alone: the floor", None, samples, floor(model, image, samples)),
+        Contender("saliencykit rise", None, samples, ours(Rise(samples=samples), model, image)),
         Contender(
             "saliencykit occlusion",
             None,
             windows + 1,
-            ours(Occlusion(window=WINDOW, stride=stride), model, picture),
+            ours(Occlusion(window=WINDOW, stride=stride), model, image),
         ),
     ]
     absent = []
     for make in (captum_occlusion, torchray_rise, xaitk) if peers else ():
         try:
-            contenders += make(model, picture, samples, stride, windows)
+            contenders += make(model, image, samples, stride, windows)
         except ImportError as error:
             absent.append(
                 f"Left out, not installed: {error.name}. `pip install captum torchray "
@@ -143,12 +143,12 @@ def line_up(
     return contenders, absent
 
 
-def floor(model: nn.Module, picture: Tensor, evaluations: int) -> Callable[[], object]:
-    """The plain model on pictures that are ready: normalised, in its best layout and batch."""
+def floor(model: nn.Module, image: Tensor, evaluations: int) -> Callable[[], object]:
+    """The plain model on images that are ready: normalized, in its best layout and batch."""
     fast = copy.deepcopy(model).to(memory_format=torch.channels_last)
-    candidates = [n for n in (1, 2, 3, 4, 6, 8) if n <= optimize(model, picture).max_batch_size]
+    candidates = [n for n in (1, 2, 3, 4, 6, 8) if n <= optimize(model, image).max_batch_size]
     batches = {
-        n: picture.repeat(n, 1, 1, 1).contiguous(memory_format=torch.channels_last)
+        n: image.repeat(n, 1, 1, 1).contiguous(memory_format=torch.channels_last)
         for n in candidates
     }
 
@@ -162,21 +162,21 @@ def floor(model: nn.Module, picture: Tensor, evaluations: int) -> Callable[[], o
     return lambda: forward(best, evaluations)
 
 
-def ours(masker: Rise | Occlusion, model: nn.Module, picture: Tensor) -> Callable[[], object]:
+def ours(masker: Rise | Occlusion, model: nn.Module, image: Tensor) -> Callable[[], object]:
     black_box, labels = TorchBlackBox(model, mean=MEAN, std=STD, size=SIDE), torch.tensor([LABEL])
-    return lambda: masker(black_box, picture, labels, generator=Generator().manual_seed(0))
+    return lambda: masker(black_box, image, labels, generator=Generator().manual_seed(0))
 
 
-def normalised(picture: Tensor) -> Tensor:
-    return (picture - torch.tensor(MEAN).view(1, 3, 1, 1)) / torch.tensor(STD).view(1, 3, 1, 1)
+def normalized(image: Tensor) -> Tensor:
+    return (image - torch.tensor(MEAN).view(1, 3, 1, 1)) / torch.tensor(STD).view(1, 3, 1, 1)
 
 
 def captum_occlusion(
-    model: nn.Module, picture: Tensor, samples: int, stride: int, windows: int
+    model: nn.Module, image: Tensor, samples: int, stride: int, windows: int
 ) -> list[Contender]:
     from captum.attr import Occlusion as CaptumOcclusion
 
-    attribution, x = CaptumOcclusion(nn.Sequential(model, nn.Softmax(1))), normalised(picture)
+    attribution, x = CaptumOcclusion(nn.Sequential(model, nn.Softmax(1))), normalized(image)
 
     def run(at_once: int) -> Callable[[], object]:
         return lambda: attribution.attribute(
@@ -195,11 +195,11 @@ def captum_occlusion(
 
 
 def torchray_rise(
-    model: nn.Module, picture: Tensor, samples: int, stride: int, windows: int
+    model: nn.Module, image: Tensor, samples: int, stride: int, windows: int
 ) -> list[Contender]:
     from torchray.attribution.rise import rise
 
-    x = normalised(picture)
+    x = normalized(image)
     return [
         Contender(
             "TorchRay rise",
@@ -211,7 +211,7 @@ def torchray_rise(
 
 
 def xaitk(
-    model: nn.Module, picture: Tensor, samples: int, stride: int, windows: int
+    model: nn.Module, photo: Tensor, samples: int, stride: int, windows: int
 ) -> list[Contender]:
     import numpy as np
     from smqtk_classifier.interfaces.classify_image import ClassifyImage
@@ -234,19 +234,19 @@ def xaitk(
             for image in img_iter:
                 waiting.append(image)
                 if len(waiting) == 4:
-                    yield from self._ask(waiting)
+                    yield from self._query(waiting)
                     waiting = []
             if waiting:
-                yield from self._ask(waiting)
+                yield from self._query(waiting)
 
-        def _ask(self, images: list[np.ndarray]) -> Iterator[dict[int, float]]:
+        def _query(self, images: list[np.ndarray]) -> Iterator[dict[int, float]]:
             x = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float().div_(255)
             with torch.inference_mode():
-                answers = model(normalised(x)).softmax(1).numpy()
+                answers = model(normalized(x)).softmax(1).numpy()
             return (dict(enumerate(row)) for row in answers)
 
     classifier = Classifier()
-    image = (picture[0].permute(1, 2, 0).numpy() * 255).astype(np.uint8)
+    image = (photo[0].permute(1, 2, 0).numpy() * 255).astype(np.uint8)
     random_masks = RISEStack(n=samples, s=7, p1=0.5, seed=0)
     sliding = SlidingWindowStack(window_size=(WINDOW, WINDOW), stride=(stride, stride))
     return [
@@ -317,7 +317,7 @@ class Timed(nn.Module):
         return answer
 
 
-def outside_share(name: str, model: nn.Module, picture: Tensor, quick: bool) -> float:
+def outside_share(name: str, model: nn.Module, image: Tensor, quick: bool) -> float:
     """The share of an explanation's time, set-up included, that is not in the model's forward; at
     the default settings.
     """
@@ -326,8 +326,8 @@ def outside_share(name: str, model: nn.Module, picture: Tensor, quick: bool) -> 
         if name == "rise"
         else Occlusion(stride=16 if quick else 8, window=WINDOW)
     )
-    run = ours(masker, Timed(model), picture)
-    ours(Rise(samples=24), Timed(model), picture)()
+    run = ours(masker, Timed(model), image)
+    ours(Rise(samples=24), Timed(model), image)()
     Timed.spent = 0.0
     total = cpu_seconds(run)
     return 1 - Timed.spent / total
@@ -378,12 +378,12 @@ def extra_memory(name: str, model_name: str, evaluations: int) -> float:
     copy of the weights; in MB.
     """
     model = network(model_name)
-    picture = torch.rand(1, 3, SIDE, SIDE)
+    image = torch.rand(1, 3, SIDE, SIDE)
     with torch.inference_mode():
-        model(picture)
+        model(image)
     windows = round(evaluations**0.5)  # per side, roughly: strides are whole pixels
     occlusion = Occlusion(window=WINDOW, stride=max(1, (SIDE - WINDOW) // (windows - 1)))
-    run = ours(Rise(samples=evaluations) if name == "rise" else occlusion, model, picture)
+    run = ours(Rise(samples=evaluations) if name == "rise" else occlusion, model, image)
     before = resident("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
     run()

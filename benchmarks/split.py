@@ -135,7 +135,7 @@ def few(count: int, among: list[Record]) -> list[Record]:
 
 
 def squashing(bbox: TorchBlackBox) -> TorchBlackBox:
-    """The box that is shown whole photos, squashed to a square: val-b is stored so, and every
+    """The black box for whole photos, squashed to a square: val-b is stored so, and every
     ground-truth box stays in sight.
     """
     return replace(bbox, fit="squash", crop_pct=1.0)
@@ -151,10 +151,10 @@ def read(some: list[Record], bbox: TorchBlackBox) -> Iterator[Photo]:
             archives[entry.data_set] = zipfile.ZipFile(
                 data_folder() / entry.data_set / "images.zip"
             )
-        picture = Image.open(io.BytesIO(archives[entry.data_set].read(entry.file))).convert("RGB")
-        image, geometry = bbox.prepare(picture)
+        photo = Image.open(io.BytesIO(archives[entry.data_set].read(entry.file))).convert("RGB")
+        image, geometry = bbox.prepare(photo)
         corners = torch.tensor(entry.boxes).reshape(-1, 4) * torch.tensor(
-            [picture.width, picture.height] * 2
+            [photo.width, photo.height] * 2
         )
         yield Photo(entry.name, image, entry.label, geometry.bbox_from_source(corners))
 

@@ -4,8 +4,8 @@ what masks found on it are worth.
     python -m benchmarks.surrogate nothing [QUERIES [STEPS]]   a small network for a ResNet-20
     python -m benchmarks.surrogate similar [QUERIES [STEPS]]   the ResNet-20 for a ResNet-56
 
-There are as many pictures as queries, JPEG copies of CIFAR-10's training set; the masks are judged
-on 48 test pictures, by the classifier itself.
+There are as many images as queries, JPEG copies of CIFAR-10's training set; the masks are scored
+on 48 test images, by the classifier itself.
 """
 
 import sys
@@ -48,10 +48,10 @@ def main(case: str = "nothing", queries: int = 0, steps: int = 0) -> None:
     similar = case == "similar"
     black_box = Counting(QueryOnly(resnet56() if similar else resnet20()))
     queries, steps = queries or (3000 if similar else 12_000), steps or (200 if similar else 1500)
-    pictures, _ = cifar10("train", queries)
+    images, _ = cifar10("train", queries)
     network, lr = (resnet20().model, 1e-3) if similar else (None, 3e-3)
     surrogate = fit_surrogate(
-        black_box, pictures, network=network, queries=queries, steps=steps, lr=lr, on_message=say
+        black_box, images, network=network, queries=queries, steps=steps, lr=lr, on_message=say
     )
     say(f"{black_box.num_images} queries")
     for kind, figures in surrogate.metadata["fidelity"].items():
@@ -61,14 +61,14 @@ def main(case: str = "nothing", queries: int = 0, steps: int = 0) -> None:
             if n != "n"
         )
         say(f"{kind:10} {shown}")
-    masker = fit(surrogate, pictures[:2000], steps=240, views_per_image=1, on_message=say)
+    masker = fit(surrogate, images[:2000], steps=240, views_per_image=1, on_message=say)
     say(f"validation on the surrogate: {masker.metadata['validation']}")
     test, _ = cifar10("test", 48, seed=1)
     methods: dict[str, Masker | str] = {
         "trained on the surrogate": OnSurrogate(surrogate, masker),
         "grad-cam on the surrogate": OnSurrogate(surrogate, GradCam()),
         "center-box": "center-box",
-        "rise, 200 queries a picture": "rise:samples=200",
+        "rise, 200 queries an image": "rise:samples=200",
     }
     for name, method in methods.items():
         black_box.batch_sizes.clear()
@@ -86,7 +86,7 @@ def main(case: str = "nothing", queries: int = 0, steps: int = 0) -> None:
             for n, v in values.items()
             for m, a, b in [interval(v.numpy())]
         )
-        say(f"{name:28} {shown}  {black_box.num_images / len(test):.0f} queries a picture")
+        say(f"{name:28} {shown}  {black_box.num_images / len(test):.0f} queries an image")
 
 
 if __name__ == "__main__":

@@ -22,9 +22,9 @@ from benchmarks.columns import (
     tuned,
     under_curve,
 )
-from benchmarks.judging import AREAS, FILLS, SOME_AREAS, UNSEEN
-from benchmarks.localising import CROPS, CUTS, HALF, MODES
+from benchmarks.localization import CROPS, CUTS, HALF, MODES
 from benchmarks.rows import Row
+from benchmarks.scoring import AREAS, FILLS, SOME_AREAS, UNSEEN
 from saliencykit.evaluation import interval, standard_error
 
 _SIZES = ("<.15", ".15-.4", ".4-.7", ">.7")
@@ -32,7 +32,7 @@ Value = Callable[[Row, Tuned], float]
 Methods = dict[str, list[Row]]
 
 COMPARED: dict[str, tuple[Value, float]] = {
-    "localisation error, %": (lambda row, choice: choice.missed(row), 100),
+    "localization error, %": (lambda row, choice: choice.missed(row), 100),
     "at half of the range": (lambda row, choice: missed(row, "all", HALF), 100),
     "objects <.15": (
         lambda row, choice: choice.missed(row) if size_group(row) == 0 else float("nan"),
@@ -80,17 +80,17 @@ def tables(tune: list[Row], report: list[Row], ours: list[str]) -> str:
 def _section(title: str, rows: list[Row], choices: dict[str, Tuned]) -> str:
     methods = by_method(rows)
     photos = list({row["photo"]: row for row in rows}.values())
-    parts = [_localisation(methods, choices, photos), _saliency(methods, choices)]
+    parts = [_localization(methods, choices, photos), _saliency(methods, choices)]
     if "graded" in rows[0]:
         parts += [_evidence(methods), _confusion(methods)]
     return "\n\n".join([f"### {title}: {len(photos)}", *parts])
 
 
-def _localisation(methods: Methods, choices: dict[str, Tuned], photos: list[Row]) -> str:
+def _localization(methods: Methods, choices: dict[str, Tuned], photos: list[Row]) -> str:
     groups = [sum(size_group(row) == group for row in photos) for group in range(len(_SIZES))]
     sizes = " / ".join(f"{name} ({count})" for name, count in zip(_SIZES, groups, strict=True))
     lines = [
-        "Localisation error, %, ± its standard error. The classifier gets "
+        "Localization error, %, ± its standard error. The classifier gets "
         f"{sum(map(right, photos))} of the photos right. By size, right and wrong: with the box "
         "rule, all pixels or largest component, that was the better one on the tuning photos.",
         "",
@@ -185,7 +185,7 @@ def _evidence(methods: Methods) -> str:
 
 def _confusion(methods: Methods) -> str:
     lines = [
-        "Asked for a random other class: the mask's area, and how alike both masks are "
+        "Queried for a random other class: the mask's area, and how alike both masks are "
         "(correlation over pixels).",
         "",
     ]
@@ -208,7 +208,7 @@ def _curves(rows: list[Row]) -> str:
     names = " / ".join(f"{area:.0%}" for area in AREAS)
     lines = [
         f"At equal areas ({names} of the pixels), and areas under the curves: insertion on the "
-        "blurred photo, deletion to grey.",
+        "blurred photo, deletion to gray.",
         "",
         "| method | n | kept, unseen | dropped, unseen | kept - dropped, unseen: mean of areas ± "
         "se | kept, blur | dropped, blur | insertion ± se | deletion ± se |",

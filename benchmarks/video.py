@@ -13,7 +13,7 @@ The clip is that of benchmarks/clip.py.
 * **Flicker**: the mean absolute change of the mask from frame to frame along the true motion, over
   the points that the model saw in both, without cuts; beside it the check (kept minus dropped,
   probabilities) on every sixth frame, paired.
-* **Classes**: where two pictures are in view, the share of the mask on the asked one, beside that
+* **Classes**: where two images are in view, the share of the mask on the queried one, beside that
   one's share of the view.
 """
 
@@ -223,7 +223,7 @@ def flicker(
             black_box, head(Clip(path), limit), "follow", masker, smoothing=share
         )
         for answer, (number, drawn) in zip(answers, truth, strict=True):
-            mask, seen = on_picture(answer)
+            mask, seen = on_image(answer)
             if last is not None and drawn.before[..., 0].size and np.isfinite(drawn.before).any():
                 changes[share].setdefault(drawn.shot, []).append(
                     change(mask, seen, last, drawn.before)
@@ -260,7 +260,7 @@ def flicker(
 
 
 def classes(black_box: Any, masker: Any, path: Path) -> None:
-    """Both classes of the third shot, where the second picture has come to rest; for models with
+    """Both classes of the third shot, where the second image has come to rest; for models with
     ImageNet's classes.
     """
     if black_box.num_classes != 1000:
@@ -272,7 +272,7 @@ def classes(black_box: Any, masker: Any, path: Path) -> None:
         if 240 <= number < 264
     }
     print(
-        "\n| asked | mean probability | area | share of the mask on its picture | that one's "
+        "\n| queried | mean probability | area | share of the mask on its image | that one's "
         "share of the view |"
     )
     print("|---|---|---|---|---|")
@@ -287,7 +287,7 @@ def classes(black_box: Any, masker: Any, path: Path) -> None:
         for frame, answer in zip(
             frames, explain_frames(black_box, frames, label, masker), strict=True
         ):
-            mask, seen = on_picture(answer)
+            mask, seen = on_image(answer)
             mine = owners[frame.index] == half
             shares.append(float(mask[seen & mine].sum() / max(1e-6, mask[seen].sum())))
             views.append(float((seen & mine).sum() / seen.sum()))
@@ -304,7 +304,7 @@ def head(clip: Clip, limit: int | None) -> Any:
         yield frame
 
 
-def on_picture(answer: Explanation) -> tuple[Any, Any]:
+def on_image(answer: Explanation) -> tuple[Any, Any]:
     """The mask over the frame at 120x90, and which of these points the model saw."""
     place = answer.geometries[0]
     assert place is not None

@@ -14,7 +14,7 @@ COUNT = 10
 
 
 def pixels(index: int, size: tuple[int, int] = SIZE) -> Array:
-    """A picture that tells up from down and left from right, with one bright row that moves.
+    """An image that tells up from down and left from right, with one bright row that moves.
 
     Args:
         index: Of the frame, which says where the row is.
@@ -28,11 +28,11 @@ def pixels(index: int, size: tuple[int, int] = SIZE) -> Array:
         (24, 32, 3)
     """
     width, height = size
-    picture = np.zeros((height, width, 3), np.uint8)
-    picture[: height // 2] = (200, 40, 40)
-    picture[height // 2 :, : width // 2] = (30, 60, 210)
-    picture[index % height] = 250
-    return picture
+    image = np.zeros((height, width, 3), np.uint8)
+    image[: height // 2] = (200, 40, 40)
+    image[height // 2 :, : width // 2] = (30, 60, 210)
+    image[index % height] = 250
+    return image
 
 
 def write_clip(
@@ -57,7 +57,7 @@ def write_clip(
         rotation: Degrees counter-clockwise by which players shall turn it (PyAV must be able to
             write that).
         sound: With a tone of AAC.
-        codec: Of the pictures, by FFmpeg's name.
+        codec: Of the images, by FFmpeg's name.
         form: Of the pixels, by FFmpeg's name.
         options: Of the container.
 
@@ -98,7 +98,7 @@ def read_back(path: Path) -> tuple[list[float], list[Array]]:
         path: The clip.
 
     Returns:
-        Times in seconds, and pictures (height, width, 3) uint8 RGB.
+        Times in seconds, and images (height, width, 3) uint8 RGB.
     """
     need_av()
     import av

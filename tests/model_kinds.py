@@ -436,7 +436,7 @@ def _array(channels: int, dtype: str) -> Callable[[], Case]:
     return case
 
 
-def _sigmoid_box(**options: Any) -> TorchBlackBox:
+def _sigmoid_black_box(**options: Any) -> TorchBlackBox:
     return TorchBlackBox(output="sigmoid", **options)
 
 
@@ -496,9 +496,9 @@ KINDS: dict[str, Callable[[], Case]] = {
     "one probability": lambda: Case(
         TorchBlackBox(Returning(lambda z: z.sigmoid(), classes=1), probabilities=True), label=1
     ),
-    "multi-label": lambda: Case(_sigmoid_box(model=Net())),
+    "multi-label": lambda: Case(_sigmoid_black_box(model=Net())),
     "multi-label probabilities": lambda: Case(
-        _sigmoid_box(model=Returning(lambda z: z.sigmoid()), probabilities=True)
+        _sigmoid_black_box(model=Returning(lambda z: z.sigmoid()), probabilities=True)
     ),
     "regression": lambda: Case(TorchBlackBox(Net(classes=1), output="score"), label=0),
     "several scores": lambda: Case(TorchBlackBox(Net(), output="score")),

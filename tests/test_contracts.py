@@ -32,7 +32,7 @@ def test_every_registered_name_keeps_its_contract(kind, name):
         pytest.skip("a trained masker is checked on the model that it was trained for")
     if name in ("saliencykit/ground-truth", "saliencykit/stored"):
         pytest.skip(
-            "it knows the pictures of a person's boxes, or of a run: "
+            "it knows the images of a person's boxes, or of a run: "
             "tests/maskers/test_{baselines,stored}.py run the suite on such"
         )
     if name == "saliencykit/on-surrogate":

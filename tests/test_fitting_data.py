@@ -1,9 +1,9 @@
-"""A user's own case, with real pictures: a classifier of 12 classes, 500 pictures without labels, a
+"""A user's own case, with real images: a classifier of 12 classes, 500 images without labels, a
 CPU, minutes.
 
 The classifier is the embedded one's trunk with a new head for 12 of Tiny-ImageNet's classes,
-trained here on training pictures. The pictures for `fit` and for the checks are validation
-pictures, which neither has seen.
+trained here on training images. The images for `fit` and for the checks are validation
+images, which neither has seen.
 """
 
 import copy
@@ -29,7 +29,7 @@ MEAN, STD = (0.5,) * 3, (0.25,) * 3
 
 
 def read(path):
-    """The pictures of CLASSES in a pack: raw (N, 3, 64, 64) and 0..11 (N,), in a fixed random
+    """The images of CLASSES in a pack: raw (N, 3, 64, 64) and 0..11 (N,), in a fixed random
     order.
     """
     pack = Pack(path)
@@ -70,14 +70,14 @@ def masks(masker, black_box, images, labels):
 
 
 def similarity(one, other):
-    """Mean correlation of two sets of masks, picture by picture."""
+    """Mean correlation of two sets of masks, image by image."""
     one, other = (m.flatten(1) - m.flatten(1).mean(1, keepdim=True) for m in (one, other))
     return float(F.cosine_similarity(one, other).mean())
 
 
 @pytest.fixture(scope="module")
 def case(data_folder):
-    """The classifier, 500 pictures for `fit`, 100 for the checks with the classifier's own labels,
+    """The classifier, 500 images for `fit`, 100 for the checks with the classifier's own labels,
     and a masker.
     """
     images, labels = read(data_folder / "tiny-imagenet-200" / "train200.npz")
@@ -87,7 +87,7 @@ def case(data_folder):
         found = black_box(fresh).argmax(1)
     print(
         f"the classifier is right about {float((found == truth).float().mean()):.3f} of "
-        f"{len(fresh)} validation pictures"
+        f"{len(fresh)} validation images"
     )
     begin = time.perf_counter()
     masker = fit(black_box, fresh[:500])
@@ -100,7 +100,7 @@ def test_the_gate_passes_within_ten_minutes(case):
     assert seconds < 600
     assert masker.metadata["validation"]["passed"]
     gate = validate(masker.network, black_box, images, labels, alternative=as_alternative("choice"))
-    print(f"fresh pictures: {gate}")
+    print(f"fresh images: {gate}")
     assert gate.passed
     assert 0.1 < gate.area < 0.6
     assert gate.kept_at[-1] > gate.dropped_at[-1] + 0.3  # the better half of the pixels
@@ -117,11 +117,11 @@ def test_a_wrong_label_gives_a_much_smaller_mask(case):
 
 
 def test_masks_of_a_box_that_learned_shuffled_labels_are_others(case, data_folder):
-    """The box's knowledge, not the pictures' outlines: retrained against a box of shuffled labels,
+    """The box's knowledge, not the images' outlines: retrained against a box of shuffled labels,
     the masks change far more than with another seed (Adebayo et al. 2018, "Sanity Checks for
     Saliency Maps", the data randomization test).
     """
-    black_box, pictures, images, labels, _, _ = case
+    black_box, photos, images, labels, _, _ = case
     training, truth = read(data_folder / "tiny-imagenet-200" / "train200.npz")
     shuffled = classifier(
         training, truth[torch.randperm(len(truth), generator=torch.Generator().manual_seed(0))]
@@ -132,9 +132,9 @@ def test_masks_of_a_box_that_learned_shuffled_labels_are_others(case, data_folde
         # short trainings, and one with nothing to find: the gate may say so
         warnings.simplefilter("ignore")
         once, again, random = (
-            fit(black_box, pictures, steps=169),
-            fit(black_box, pictures, seed=1, steps=169),
-            fit(shuffled, pictures, steps=169),
+            fit(black_box, photos, steps=169),
+            fit(black_box, photos, seed=1, steps=169),
+            fit(shuffled, photos, steps=169),
         )
     first = masks(once, black_box, images, labels)
     same = similarity(first, masks(again, black_box, images, labels))

@@ -143,7 +143,7 @@ PAGE = """# A page
 [This page as a notebook](page.ipynb), and so on
 over two lines.
 
-Text with ![a picture](dot.png) and [a link](write-a-plugin.md#x), [another](other.md).
+Text with ![an image](dot.png) and [a link](write-a-plugin.md#x), [another](other.md).
 
 ```python
 STEPS = 3    # of something
@@ -211,8 +211,7 @@ def test_a_page_is_converted_to_cells(tmp_path, monkeypatch):
     assert first.startswith("# A page\n\n> The page [page](page.md) as a notebook")
     assert "pip install 'saliencykit[x]' jupyterlab" in first
     assert first.endswith(
-        "![a picture](attachment:dot.png) and [a link](write-a-plugin.ipynb#x), "
-        "[another](other.md)."
+        "![an image](attachment:dot.png) and [a link](write-a-plugin.ipynb#x), [another](other.md)."
     )
     assert texts[0].attachments == {"dot.png": {"image/png": "ZG90"}}
     assert [cell.source for cell in texts[1:]] == [

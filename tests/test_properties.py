@@ -1,4 +1,4 @@
-"""The invariants of masks, for any picture, mask and seed. `--hypothesis-profile=deep` looks 20
+"""The invariants of masks, for any image, mask and seed. `--hypothesis-profile=deep` looks 20
 times longer.
 """
 
@@ -41,7 +41,7 @@ LAYERS = {
 }  # fmt: skip
 """They read the layers of a torch module, which PlantedEvidence has not."""
 BOUND = {"ground-truth", "on-surrogate", "stored"}
-"""They know one set of pictures or one box: tests/maskers/test_{boxes,on_surrogate,stored}.py run
+"""They know one set of images or one box: tests/maskers/test_{boxes,on_surrogate,stored}.py run
 the suite on such.
 """
 
@@ -109,7 +109,7 @@ def test_an_edit_is_linear_in_the_mask(edit, share):
 
 @st.composite
 def planted(draw):
-    """Pictures that hold evidence: on flat ones the box's derivative is a matter of the last digit,
+    """Images that hold evidence: on flat ones the box's derivative is a matter of the last digit,
     so no optimum is defined.
     """
     size = draw(sizes())

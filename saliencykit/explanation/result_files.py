@@ -44,7 +44,7 @@ _TENSORS = (
 
 
 def save(explanation: "Explanation", directory: Path, style: Style = "outline") -> Path:
-    """Write an explanation: `maps.safetensors`, `overlay-*.png`, `picture-*.png` and, last,
+    """Write an explanation: `maps.safetensors`, `overlay-*.png`, `image-*.png` and, last,
     `manifest.json`.
 
     Files are written beside and then moved into place, so that a full disk or a kill leaves the
@@ -97,10 +97,10 @@ def _write(explanation: "Explanation", work: Path, style: Style) -> list[str]:
         raise OSError(str(error)) from error
     names = ["maps.safetensors"]
     for index in range(len(explanation)):
-        picture = explanation.source_images[index] if explanation.source_images else None
-        if picture is not None:
-            names.append(f"picture-{index:04}.png")
-            picture.convert("RGB").save(work / names[-1], compress_level=1)
+        image = explanation.source_images[index] if explanation.source_images else None
+        if image is not None:
+            names.append(f"image-{index:04}.png")
+            image.convert("RGB").save(work / names[-1], compress_level=1)
         names.append(f"overlay-{index:04}.png")
         explanation.overlay(index, style=style).save(work / names[-1])
     manifest = {
@@ -140,10 +140,10 @@ def load(directory: Path) -> dict[str, Any]:
             f"{path} is damaged: {maps.name} has {count} images and {classes} classes, and it "
             f"names {len(read.geometries)} and {len(names or ())}."
         )
-    pictures = tuple(
-        _picture(path, geometry) if path.name in read.files else None
+    images = tuple(
+        _source_image(path, geometry) if path.name in read.files else None
         for path, geometry in zip(
-            (directory / f"picture-{index:04}.png" for index in range(count)),
+            (directory / f"image-{index:04}.png" for index in range(count)),
             read.geometries or (None,) * count,
             strict=True,
         )
@@ -152,7 +152,7 @@ def load(directory: Path) -> dict[str, Any]:
         **tensors,
         "output": read.output,
         "class_names": names,
-        "source_images": pictures,
+        "source_images": images,
         "geometries": read.geometries,
         "provenance": read.provenance,
     }
@@ -184,7 +184,7 @@ def _check(tensors: dict[str, Tensor]) -> None:
     checks.maps(tensors.get("standard_error"), count, "standard_error", flat=True)
 
 
-def _picture(path: Path, geometry: Geometry | None) -> Image.Image:
+def _source_image(path: Path, geometry: Geometry | None) -> Image.Image:
     with opened_image(path) as image:
         if geometry is not None and geometry.source_size != (image.height, image.width):
             raise InputError(

@@ -9,7 +9,7 @@ from saliencykit.maskers.realtime.realtime_masker import RealTimeMasker
 from saliencykit.testing.black_boxes import PlantedEvidence
 
 
-def test_quartets_are_of_four_classes_and_use_each_picture_once():
+def test_quartets_are_of_four_classes_and_use_each_image_once():
     classes = torch.arange(43) % 5
     found = quartets(classes, 6, torch.Generator().manual_seed(0))
     assert len(found) == 6
@@ -40,8 +40,8 @@ def test_selectivity_of_an_untrained_network_on_a_planted_box():
 
 @pytest.mark.data
 def test_the_classifier_answers_as_the_data_folder_says(data_folder):
-    pictures, labels = cifar10("test", 500)
+    images, labels = cifar10("test", 500)
     black_box = resnet20()
     with torch.no_grad():
-        right = (black_box(pictures.float() / 255).argmax(1) == labels).float().mean()
+        right = (black_box(images.float() / 255).argmax(1) == labels).float().mean()
     assert float(right) == pytest.approx(0.81, abs=0.05)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.dataset import difference, measured, resident, sentence, write_pictures
+from benchmarks.dataset import difference, measured, resident, sentence, write_images
 
 
 @pytest.fixture
@@ -33,8 +33,8 @@ def pack(tmp_path, monkeypatch):
     return bodies
 
 
-def test_pictures_are_written_measured_and_compared(pack, tmp_path):
-    data = write_pictures(tmp_path / "pictures", 3)
+def test_images_are_written_measured_and_compared(pack, tmp_path):
+    data = write_images(tmp_path / "images", 3)
     assert [path.read_bytes() for path in sorted(data.iterdir())] == pack
     arguments = argparse.Namespace(
         model="demo",
@@ -49,7 +49,7 @@ def test_pictures_are_written_measured_and_compared(pack, tmp_path):
     )
     found = measured(arguments, data, tmp_path / "one")
     assert 0 < found["networks"] < found["seconds"]
-    assert "3 pictures in" in sentence(found, arguments)
+    assert "3 images in" in sentence(found, arguments)
     measured(arguments, data, tmp_path / "two")
     assert (
         difference(tmp_path / "one", tmp_path / "two")

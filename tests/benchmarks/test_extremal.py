@@ -8,7 +8,7 @@ from torch import nn
 
 from benchmarks import extremal
 from benchmarks.data import Photo
-from benchmarks.judging import Scorer
+from benchmarks.scoring import Scorer
 from saliencykit.alternatives.blur import gaussian_blur
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 
@@ -39,9 +39,9 @@ def photo():
     )
 
 
-def test_a_mask_is_judged_by_its_best_pixels_at_exactly_the_area_and_as_it_is(black_box, photo):
+def test_a_mask_is_scored_by_its_best_pixels_at_exactly_the_area_and_as_it_is(black_box, photo):
     mask = torch.rand(1, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(2))
-    kept = extremal.judge_mask(Scorer(black_box, photo), mask, 0.25)
+    kept = extremal.score_mask(Scorer(black_box, photo), mask, 0.25)
     fill = gaussian_blur(photo.image, 20 * SIDE / 224)
     best = (mask >= mask.flatten().sort().values[-SIDE * SIDE // 4]).float()
     assert best.mean() == 0.25
@@ -63,8 +63,8 @@ def test_a_small_run_prints_one_row_for_each_method_and_area_and_the_cost(
 ):
     monkeypatch.setattr(extremal, "read_photos", lambda *arguments, **more: [photo, photo])
     monkeypatch.setattr(extremal, "SIDE", SIDE)
-    asked = argparse.Namespace(
-        ask=None,
+    queried = argparse.Namespace(
+        target_areas=None,
         photos=2,
         seed=0,
         steps=[1, 2],
@@ -73,12 +73,12 @@ def test_a_small_run_prints_one_row_for_each_method_and_area_and_the_cost(
         rounds=1,
         model="small",
     )
-    table = extremal.scores_table(black_box, (0.1, 0.2), asked).splitlines()
+    table = extremal.scores_table(black_box, (0.1, 0.2), queried).splitlines()
     assert len(table) == 2 + 2 * 2
     assert table[2].startswith("| saliencykit, 1 steps | 0.1 | ")
     assert table[2].split(" | ")[7] == "2"
     assert (
-        extremal.cost_table(black_box, (0.1, 0.2), asked)
+        extremal.cost_table(black_box, (0.1, 0.2), queried)
         .splitlines()[2]
         .endswith("| 1.00 [1.00, 1.00] |")
     )

@@ -47,13 +47,13 @@ def test_nothing_that_is_shipped_or_trained_refers_to_the_held_out_alternatives(
     assert not found
 
 
-def test_nothing_but_judging_imputes():
+def test_nothing_but_scoring_imputes():
     """The package has ROAD as a metric; no mask was made for its imputation either."""
     sources = [
         path for folder in ("saliencykit", "plugins") for path in (ROOT / folder).rglob("*.py")
     ]
-    judging = [ROOT / "saliencykit" / "metrics", ROOT / "saliencykit" / "registry" / "builtins.py"]
-    others = [path for path in sources if not any(path.is_relative_to(one) for one in judging)]
+    scoring = [ROOT / "saliencykit" / "metrics", ROOT / "saliencykit" / "registry" / "builtins.py"]
+    others = [path for path in sources if not any(path.is_relative_to(one) for one in scoring)]
     assert 20 < len(others) < len(sources)
     forbidden = re.compile(
         r"metrics\.(linear_imputation|road|held_out)|metrics import "
@@ -113,7 +113,7 @@ def test_road_adds_noise_to_removed_pixels_only():
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_road_leaves_the_picture_alone(dtype):
+def test_road_leaves_the_image_alone(dtype):
     images = torch.rand(1, 3, 6, 7, dtype=dtype, generator=generator())
     before = images.clone()
     Road()(images, generator=generator(), mask=(images[:, :1] > 0.5).to(dtype))

@@ -6,13 +6,13 @@ import torch
 from torch import nn
 
 from benchmarks.data import Photo
-from benchmarks.methods import Boxes, averaged, ground_truth, methods
+from benchmarks.methods import BlackBoxes, averaged, ground_truth, methods
 from benchmarks.results import similarity
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 
 
 @pytest.fixture
-def boxes():
+def black_boxes():
     with torch.random.fork_rng():
         torch.manual_seed(0)
         net = nn.Sequential(
@@ -23,7 +23,7 @@ def boxes():
             nn.Linear(8, 5),
         )
     black_box = TorchBlackBox(net.eval(), mean=(0.5,) * 3, std=(0.5,) * 3, size=32)
-    return Boxes(black_box, black_box, black_box)
+    return BlackBoxes(black_box, black_box, black_box)
 
 
 @pytest.fixture
@@ -32,17 +32,17 @@ def photo():
     return Photo("x", image, 2, torch.tensor([[2.0, 4.0, 10.0, 12.0], [20.0, 20.0, 30.0, 30.0]]))
 
 
-def test_every_cheap_method_answers_with_a_mask(boxes, photo):
+def test_every_cheap_method_answers_with_a_mask(black_boxes, photo):
     names = ["center-box", "whole-image", "ground-truth", "gradient", "cam", "grad-cam"]
-    asked = methods(boxes, names, {"mine": "rise:samples=8"})
-    assert list(asked) == [*names, "mine"]
-    for method in asked.values():
+    queried = methods(black_boxes, names, {"mine": "rise:samples=8"})
+    assert list(queried) == [*names, "mine"]
+    for method in queried.values():
         answer = method(photo, 2)
         assert answer.mask.shape == (1, 1, 32, 32)
         assert answer.mask.min() >= 0
         assert answer.mask.max() <= 1
     # raw scores rank the pixels, the mask's zeros do not
-    assert asked["mine"](photo, 2).ranking.min() < 0
+    assert queried["mine"](photo, 2).ranking.min() < 0
 
 
 def test_the_ground_truth_is_all_of_its_boxes(photo):

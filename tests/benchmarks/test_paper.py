@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks.localising import CROPS, CUTS, MODES
+from benchmarks.localization import CROPS, CUTS, MODES
 from benchmarks.paper import OURS, PAPER, paper_tables
 
 BEST = 3  # the threshold that is right

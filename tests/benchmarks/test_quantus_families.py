@@ -46,7 +46,7 @@ def test_inside_is_in_the_boxes():
     assert mask[0, 0, 2:5, 1:4].all()
 
 
-def test_mosaics_hold_the_picture_twice():
+def test_mosaics_hold_the_image_twice():
     images = torch.arange(5.0).view(5, 1, 1, 1).expand(5, 3, 4, 4)
     whole, where = mosaics(images)
     assert whole.shape == (min(5, MOSAICS), 3, 8, 8)

@@ -9,19 +9,19 @@ from benchmarks.evaluation import Clock
 from benchmarks.quantus_race import Spent, counting, line, spend, together
 
 
-def test_pictures_are_counted_once_whatever_the_network_is_made_of():
+def test_images_are_counted_once_whatever_the_network_is_made_of():
     net = nn.Sequential(nn.Flatten(), nn.Linear(12, 5), nn.Sequential(nn.ReLU()))
     spent = spend(lambda: [net(torch.rand(3, 3, 2, 2)), net(torch.rand(1, 3, 2, 2))], 5)
-    assert spent.pictures == 4
+    assert spent.images == 4
     assert 0 < spent.outside < spent.total
 
 
 def test_the_module_is_given_back():
     before = nn.Module.__call__
-    with counting(Clock()) as asked:
+    with counting(Clock()) as queried:
         nn.Identity()(torch.zeros(7))
     assert nn.Module.__call__ is before
-    assert asked == [7]
+    assert queried == [7]
 
 
 def test_a_line_has_the_median_of_the_ratios():

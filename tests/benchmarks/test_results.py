@@ -9,17 +9,17 @@ from torch import nn
 
 from benchmarks import results
 from benchmarks.data import Photo
-from benchmarks.judging import AREAS, FILLS, SHARES, Scorer
-from benchmarks.localising import CROPS, CUTS
-from benchmarks.methods import CHEAP, Boxes, methods
+from benchmarks.localization import CROPS, CUTS
+from benchmarks.methods import CHEAP, BlackBoxes, methods
 from benchmarks.rows import read_rows
+from benchmarks.scoring import AREAS, FILLS, SHARES, Scorer
 from benchmarks.split import Record
 from benchmarks.tables import tables
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 
 
 @pytest.fixture
-def boxes():
+def black_boxes():
     with torch.random.fork_rng():
         torch.manual_seed(0)
         net = nn.Sequential(
@@ -30,7 +30,7 @@ def boxes():
             nn.Linear(8, 1000),
         )
     black_box = TorchBlackBox(net.eval(), mean=(0.5,) * 3, std=(0.5,) * 3, size=32)
-    return Boxes(black_box, black_box, black_box)
+    return BlackBoxes(black_box, black_box, black_box)
 
 
 def entry(number):
@@ -42,18 +42,18 @@ def photo_of(some):
     return Photo(some.name, image, some.label, torch.tensor(some.boxes) * 32)
 
 
-def test_a_row_has_every_column_and_they_agree(boxes):
+def test_a_row_has_every_column_and_they_agree(black_boxes):
     some = entry(3)
     photo = photo_of(some)
-    judge = Scorer(boxes.quick, photo)
-    asked = methods(boxes, list(CHEAP), {})
+    score = Scorer(black_boxes.quick, photo)
+    queried = methods(black_boxes, list(CHEAP), {})
     rows = {
         name: results.row_of(
-            judge,
+            score,
             photo,
             some,
             name,
-            asked[name],
+            queried[name],
             every_column=True,
             other=name in ("cam", "gradient"),
         )
@@ -86,13 +86,13 @@ def test_a_row_has_every_column_and_they_agree(boxes):
 
 
 def test_the_other_class_is_fixed_and_another():
-    asked = [results.other_class(entry(number)) for number in range(200)]
-    assert all(other != number for number, other in enumerate(asked))
-    assert asked == [results.other_class(entry(number)) for number in range(200)]
-    assert len(set(asked)) > 150
+    queried = [results.other_class(entry(number)) for number in range(200)]
+    assert all(other != number for number, other in enumerate(queried))
+    assert queried == [results.other_class(entry(number)) for number in range(200)]
+    assert len(set(queried)) > 150
 
 
-def test_a_killed_run_goes_on(boxes, tmp_path, monkeypatch):
+def test_a_killed_run_resumes(black_boxes, tmp_path, monkeypatch):
     entries = [entry(number) for number in range(5)]
     read = []
 
@@ -100,14 +100,14 @@ def test_a_killed_run_goes_on(boxes, tmp_path, monkeypatch):
         read.extend(one.name for one in some)
         return (photo_of(one) for one in some)
 
-    monkeypatch.setattr(results, "boxes", lambda model: boxes)
+    monkeypatch.setattr(results, "black_boxes", lambda model: black_boxes)
     monkeypatch.setattr(results, "part", lambda name: entries)
     monkeypatch.setattr(results, "read", photos)
     monkeypatch.setattr(results, "FEW", {"tune": 2, "report": 2})
     out = tmp_path / "rows.jsonl"
 
     def run(names, *, part="report", photos=None, few=False, masker=()):
-        asked = {
+        queried = {
             "model": "x",
             "part": part,
             "few": few,
@@ -116,7 +116,7 @@ def test_a_killed_run_goes_on(boxes, tmp_path, monkeypatch):
             "masker": list(masker),
             "out": out,
         }
-        results.run(argparse.Namespace(**asked, data_set=None, boxes_only=False))
+        results.run(argparse.Namespace(**queried, data_set=None, boxes_only=False))
         return read_rows(out)
 
     assert len(run(["center-box", "cam"], photos=3)) == 6

@@ -18,7 +18,7 @@ from saliencykit.maskers.perturbation.score_estimators import MeanEstimator, Reg
 SIZE = (24, 24)
 
 
-def asked(samples):
+def queried(samples):
     parts = list(
         draw_masks(
             torch.ones(1, 1, *SIZE), samples, 7, 0.5, "random", generator=Generator().manual_seed(0)
@@ -29,15 +29,15 @@ def asked(samples):
 
 
 def test_the_published_sum_is_a_plain_loop():
-    masks, answers = asked(128)
+    masks, answers = queried(128)
     slow = sum(y * m for y, m in zip(answers, masks.masks()[:, 0], strict=True)) / 128 / 0.5
     found = filled(Published(SIZE, 0.5, torch.zeros(())), masks, answers, 128)
     assert torch.allclose(found[128], slow, atol=1e-5)
 
 
 def test_maps_come_after_every_step_and_better_estimates_are_better():
-    masks, answers = asked(512)
-    truth = filled(MeanEstimator(SIZE, 0.5, torch.zeros(())), *asked(8192), 8192)[8192].flatten()
+    masks, answers = queried(512)
+    truth = filled(MeanEstimator(SIZE, 0.5, torch.zeros(())), *queried(8192), 8192)[8192].flatten()
     scores = {}
     for name, (sampling, make) in ESTIMATES.items():
         if sampling == "random":

@@ -7,8 +7,8 @@ import math
 import pytest
 
 from benchmarks.columns import at_area, gap, metric, missed, tuned, under_curve
-from benchmarks.judging import AREAS, FILLS, SHARES
-from benchmarks.localising import CROPS, CUTS
+from benchmarks.localization import CROPS, CUTS
+from benchmarks.scoring import AREAS, FILLS, SHARES
 from benchmarks.tables import put_into, tables
 
 

@@ -9,9 +9,9 @@ from saliencykit.black_boxes.function import FunctionBlackBox
 from saliencykit.core.errors import ContractError, InputError, SaliencyKitError
 
 
-def colors(pictures: np.ndarray) -> np.ndarray:
+def colors(photos: np.ndarray) -> np.ndarray:
     """Probability of red, green and blue."""
-    means = pictures.mean((1, 2)) + 1e-3
+    means = photos.mean((1, 2)) + 1e-3
     return means / means.sum(1, keepdims=True)
 
 
@@ -34,10 +34,10 @@ def test_probabilities_and_logits() -> None:
 def test_the_function_gets_channels_last_arrays_of_its_own(dtype: str) -> None:
     seen: list[np.ndarray] = []
 
-    def spoil(pictures: np.ndarray) -> np.ndarray:
-        seen.append(pictures.copy())
-        pictures[:] = 0
-        return np.full((len(pictures), 2), 0.5)
+    def spoil(photos: np.ndarray) -> np.ndarray:
+        seen.append(photos.copy())
+        photos[:] = 0
+        return np.full((len(photos), 2), 0.5)
 
     x = images()
     before = x.clone()
@@ -82,14 +82,14 @@ def test_the_number_of_classes() -> None:
 
 
 def test_images() -> None:
-    picture = Image.new("RGBA", (30, 20), (255, 0, 0, 255))
-    own, geometry = FunctionBlackBox(colors).prepare(picture)
+    photo = Image.new("RGBA", (30, 20), (255, 0, 0, 255))
+    own, geometry = FunctionBlackBox(colors).prepare(photo)
     assert own.shape == (1, 3, 20, 30)
     assert geometry.region == (0, 0, 30, 20)
-    sized, geometry = FunctionBlackBox(colors, size=(8, 10)).prepare(picture)
+    sized, geometry = FunctionBlackBox(colors, size=(8, 10)).prepare(photo)
     assert sized.shape == (1, 3, 8, 10)
     assert geometry.region == (0, 0, 30, 20)
-    assert FunctionBlackBox(colors, size=8, channels=1).prepare(picture)[0].shape == (1, 1, 8, 8)
+    assert FunctionBlackBox(colors, size=8, channels=1).prepare(photo)[0].shape == (1, 1, 8, 8)
 
 
 @pytest.mark.parametrize(

@@ -15,10 +15,10 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 @given(images())
-def test_the_formula(pictures):
-    raw = pictures.numpy()
+def test_the_formula(photos):
+    raw = photos.numpy()
     mean, std = (np.array(v).reshape(1, 3, 1, 1) for v in (MEAN, STD))
-    got = InputSpec(mean=MEAN, std=STD, dtype="float64").arrays(pictures)
+    got = InputSpec(mean=MEAN, std=STD, dtype="float64").arrays(photos)
     assert np.allclose(got, (raw - mean) / std, atol=1e-12)
     got = InputSpec(
         mean=tuple(255 * v for v in MEAN),
@@ -27,9 +27,9 @@ def test_the_formula(pictures):
         dtype="float64",
         layout="NHWC",
     )
-    assert np.allclose(got.arrays(pictures).transpose(0, 3, 1, 2), (raw - mean) / std, atol=1e-12)
+    assert np.allclose(got.arrays(photos).transpose(0, 3, 1, 2), (raw - mean) / std, atol=1e-12)
     assert np.array_equal(
-        InputSpec(dtype="uint8").arrays(pictures), np.rint(raw * 255).astype("uint8")
+        InputSpec(dtype="uint8").arrays(photos), np.rint(raw * 255).astype("uint8")
     )
 
 
@@ -41,21 +41,21 @@ def test_the_same_numbers_as_a_torch_black_box(black_box):
             seen.append(x)
             return x.mean((2, 3))
 
-    pictures = torch.rand(2, 3, 8, 8)
-    TorchBlackBox(Watching(), mean=MEAN, std=STD)(pictures)
-    assert np.array_equal(InputSpec(mean=MEAN, std=STD).arrays(pictures), seen[0].numpy())
+    photos = torch.rand(2, 3, 8, 8)
+    TorchBlackBox(Watching(), mean=MEAN, std=STD)(photos)
+    assert np.array_equal(InputSpec(mean=MEAN, std=STD).arrays(photos), seen[0].numpy())
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "uint8"])
 def test_the_array_is_its_own_and_of_its_type(dtype):
-    pictures = torch.rand(2, 3, 4, 5)
-    before = pictures.clone()
-    array = InputSpec(dtype=dtype, layout="NHWC").arrays(pictures)
+    photos = torch.rand(2, 3, 4, 5)
+    before = photos.clone()
+    array = InputSpec(dtype=dtype, layout="NHWC").arrays(photos)
     assert array.dtype == dtype
     assert array.shape == (2, 4, 5, 3)
     assert array.flags.c_contiguous
     array[:] = 0
-    assert torch.equal(pictures, before)
+    assert torch.equal(photos, before)
 
 
 def test_what_becomes_zero():
@@ -68,17 +68,15 @@ def test_what_becomes_zero():
 
 
 def test_images():
-    picture = Image.fromarray(
-        np.random.default_rng(0).integers(0, 255, (30, 40, 3), dtype=np.uint8)
-    )
-    got, geometry = InputSpec(size=(8, 12), fit="squash").prepare(picture)
-    wanted, place = fit_image(picture, (8, 12), fit="squash")
+    photo = Image.fromarray(np.random.default_rng(0).integers(0, 255, (30, 40, 3), dtype=np.uint8))
+    got, geometry = InputSpec(size=(8, 12), fit="squash").prepare(photo)
+    wanted, place = fit_image(photo, (8, 12), fit="squash")
     assert torch.equal(got, wanted)
     assert geometry == place
     with pytest.raises(InputError, match="write size=224"):
-        InputSpec().prepare(picture)
+        InputSpec().prepare(photo)
     with pytest.raises(InputError, match="takes 5 channels"):
-        InputSpec(channels=5, size=4).prepare(picture)
+        InputSpec(channels=5, size=4).prepare(photo)
 
 
 @pytest.mark.parametrize(

@@ -51,8 +51,8 @@ def test_wrappers_keep_the_statistics_and_run_themselves() -> None:
 
 def test_functions_and_callable_objects() -> None:
     class Service:
-        def __call__(self, pictures: np.ndarray) -> np.ndarray:
-            return np.full((len(pictures), 4), 0.25)
+        def __call__(self, images: np.ndarray) -> np.ndarray:
+            return np.full((len(images), 4), 0.25)
 
     for function in (lambda p: np.full((len(p), 4), 0.25), Service(), Service().__call__):
         black_box = wrap_model(function)

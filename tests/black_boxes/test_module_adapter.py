@@ -1,4 +1,4 @@
-"""BoxModule: a box as a module."""
+"""BlackBoxModule: a black box as a module."""
 
 import copy
 

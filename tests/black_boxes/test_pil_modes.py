@@ -1,4 +1,4 @@
-"""Pictures of every mode as 8-bit RGB or grey."""
+"""Images of every mode as 8-bit RGB or gray."""
 
 import numpy as np
 import pytest
@@ -32,19 +32,19 @@ GRAY = np.arange(0, 240, 10, dtype=np.uint8).reshape(4, 6)
 )
 @pytest.mark.parametrize("channels", [1, 3])
 def test_every_mode_becomes_eight_bit_and_is_not_changed(mode: str, channels: int) -> None:
-    picture = Image.new(mode, (6, 4))
-    before = picture.tobytes()
-    flat = eight_bit(picture, channels)
+    image = Image.new(mode, (6, 4))
+    before = image.tobytes()
+    flat = eight_bit(image, channels)
     assert (flat.mode, flat.size) == ("L" if channels == 1 else "RGB", (6, 4))
-    assert picture.tobytes() == before
-    assert picture.mode == mode
+    assert image.tobytes() == before
+    assert image.mode == mode
 
 
 def test_transparent_pixels_are_laid_over_white() -> None:
-    picture = Image.new("RGBA", (3, 1), (200, 100, 0, 255))
-    picture.putpixel((1, 0), (200, 100, 0, 0))
-    picture.putpixel((2, 0), (0, 0, 0, 128))
-    values = np.asarray(eight_bit(picture))[0]
+    image = Image.new("RGBA", (3, 1), (200, 100, 0, 255))
+    image.putpixel((1, 0), (200, 100, 0, 0))
+    image.putpixel((2, 0), (0, 0, 0, 128))
+    values = np.asarray(eight_bit(image))[0]
     assert values[0].tolist() == [200, 100, 0]
     assert values[1].tolist() == [255, 255, 255]
     assert abs(int(values[2][0]) - 127) <= 1
@@ -53,12 +53,12 @@ def test_transparent_pixels_are_laid_over_white() -> None:
 
 
 def test_a_palette_with_a_transparent_color() -> None:
-    picture = Image.new("P", (2, 1), 0)
-    picture.putpalette([10, 20, 30, 40, 50, 60])
-    picture.putpixel((1, 0), 1)
-    assert np.asarray(eight_bit(picture)).tolist() == [[[10, 20, 30], [40, 50, 60]]]
-    picture.info["transparency"] = 1
-    assert np.asarray(eight_bit(picture)).tolist() == [[[10, 20, 30], [255, 255, 255]]]
+    image = Image.new("P", (2, 1), 0)
+    image.putpalette([10, 20, 30, 40, 50, 60])
+    image.putpixel((1, 0), 1)
+    assert np.asarray(eight_bit(image)).tolist() == [[[10, 20, 30], [40, 50, 60]]]
+    image.info["transparency"] = 1
+    assert np.asarray(eight_bit(image)).tolist() == [[[10, 20, 30], [255, 255, 255]]]
 
 
 @pytest.mark.filterwarnings("ignore:an image of")

@@ -1,4 +1,4 @@
-"""One picture to a model's input: equal to torchvision's and timm's own transforms, with exact
+"""One image to a model's input: equal to torchvision's and timm's own transforms, with exact
 geometry.
 """
 
@@ -20,7 +20,7 @@ SHAPES = [(300, 200), (201, 333), (97, 97), (40, 500), (640, 37), (224, 224), (2
 ZERO, ONE = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
 
 
-def picture(width: int, height: int) -> Image.Image:
+def image(width: int, height: int) -> Image.Image:
     values = np.random.default_rng(width + height).integers(
         0, 256, (height, width, 3), dtype=np.uint8
     )
@@ -41,9 +41,9 @@ def test_crop_equals_torchvision_to_the_bit(
         mean=ZERO,
         std=ONE,
         interpolation=InterpolationMode(interpolation),
-    )(picture(width, height))
+    )(image(width, height))
     ours, _ = fit_image(
-        picture(width, height), (crop, crop), crop_pct=crop / resize, interpolation=interpolation
+        image(width, height), (crop, crop), crop_pct=crop / resize, interpolation=interpolation
     )
     assert torch.equal(ours[0], theirs)
 
@@ -68,10 +68,10 @@ def test_every_fit_equals_timm_to_the_bit(
         std=ONE,
         normalize=False,
     )
-    theirs = transform(picture(width, height)).float() / 255
+    theirs = transform(image(width, height)).float() / 255
     fit = {"center": "crop", "squash": "squash", "border": "pad"}[mode]
     ours, _ = fit_image(
-        picture(width, height), size, fit=fit, crop_pct=share, interpolation="bicubic", fill=mean
+        image(width, height), size, fit=fit, crop_pct=share, interpolation="bicubic", fill=mean
     )
     assert torch.equal(ours[0], theirs)
 
@@ -93,7 +93,7 @@ def test_a_share_gives_back_the_whole_number_that_it_was_made_from() -> None:
 def test_geometry_says_where_the_input_lies(
     width: int, height: int, tall: int, wide: int, fit: str, share: float
 ) -> None:
-    # a picture whose color is its position: the input's middle must show the color of the
+    # an image whose color is its position: the input's middle must show the color of the
     # region's middle
     across = np.broadcast_to(np.linspace(0, 255, width)[None, :], (height, width))
     down = np.broadcast_to(np.linspace(0, 255, height)[:, None], (height, width))
@@ -137,7 +137,7 @@ def test_maps_go_back_to_where_they_were() -> None:
 
 
 def test_gray_and_padding() -> None:
-    gray, _ = fit_image(picture(30, 20), (8, 8), channels=1)
+    gray, _ = fit_image(image(30, 20), (8, 8), channels=1)
     assert gray.shape == (1, 1, 8, 8)
     padded, geometry = fit_image(Image.new("RGB", (40, 20), (255, 0, 0)), (8, 8), fit="pad")
     assert padded[0, :, 0, 0].tolist() == pytest.approx([128 / 255] * 3)
@@ -158,4 +158,4 @@ def test_a_strip_does_not_need_the_memory_of_what_is_cut_off() -> None:
 )
 def test_unknown_options(option: dict[str, object]) -> None:
     with pytest.raises(InputError):
-        fit_image(picture(10, 10), (8, 8), **option)
+        fit_image(image(10, 10), (8, 8), **option)

@@ -37,8 +37,8 @@ def test_what_a_black_box_does_is_found_and_done_again_to_the_bit(options):
     size = options["size"] if isinstance(options["size"], tuple) else (options["size"],) * 2
     found = infer_preprocessing(black_box, size, 3)
     assert found is not None
-    for picture in (photo(300, 451), photo(90, 64), photo(20, 20)):
-        (mine, place), (theirs, other) = found(picture), black_box.prepare(picture)
+    for image in (photo(300, 451), photo(90, 64), photo(20, 20)):
+        (mine, place), (theirs, other) = found(image), black_box.prepare(image)
         assert torch.equal(mine, theirs)
         assert place == other
 
@@ -50,9 +50,7 @@ def test_there_and_back_through_json():
 
 
 def test_gray_and_functions_that_are_not_queried():
-    black_box = Counting(
-        FunctionBlackBox(lambda pictures: 1 / 0, num_classes=2, size=16, channels=1)
-    )
+    black_box = Counting(FunctionBlackBox(lambda images: 1 / 0, num_classes=2, size=16, channels=1))
     assert infer_preprocessing(black_box, (16, 16), 1) == Preprocessing(
         (16, 16), "squash", 1.0, "bilinear", 1
     )
@@ -63,8 +61,8 @@ def test_what_is_unlike_anything_is_not_found():
     class StandaloneEncoder(TorchBlackBox.__bases__[0]):
         num_classes, differentiable = 2, False
 
-        def prepare(self, picture):
-            images, place = FunctionBlackBox(len, num_classes=2, size=16).prepare(picture)
+        def prepare(self, image):
+            images, place = FunctionBlackBox(len, num_classes=2, size=16).prepare(image)
             return images.flip(3), place
 
         def logits(self, images):

@@ -1,4 +1,4 @@
-"""Models that answer differently each time: noticed, said, and averaged if asked."""
+"""Models that answer differently each time: noticed, said, and averaged if wanted."""
 
 import warnings
 
@@ -36,19 +36,22 @@ def doubted(call):
     return [str(w.message) for w in caught if w.category is ReliabilityWarning]
 
 
-def dropout_box(**options):
+def dropout_black_box(**options):
     return TorchBlackBox(AlwaysDropout(), **options)
 
 
 def test_dropout_that_is_left_on_is_noticed_and_a_plain_model_is_not():
     image = torch.rand(1, 3, 16, 16, generator=seeded())
-    assert answers_vary(dropout_box(), image)
+    assert answers_vary(dropout_black_box(), image)
     assert not answers_vary(PlantedEvidence(), image)
 
 
 @pytest.mark.parametrize("output", ["softmax", "sigmoid", "score"])
 def test_the_mean_of_the_probabilities_is_that_of_single_queries(output):
-    black_box, image = dropout_box(output=output), torch.rand(2, 3, 16, 16, generator=seeded())
+    black_box, image = (
+        dropout_black_box(output=output),
+        torch.rand(2, 3, 16, 16, generator=seeded()),
+    )
     read = {
         "softmax": lambda z: np.exp(z) / np.exp(z).sum(-1, keepdims=True),
         "sigmoid": lambda z: 1 / (1 + np.exp(-z)),
@@ -79,12 +82,12 @@ def test_a_run_over_a_data_set_says_it_once(tmp_path):
     pairs = [(image, 0) for image in torch.rand(5, 3, 16, 16, generator=seeded())]
     options = {"masker": "center-box", "batch_size": 2}
     said = doubted(
-        lambda: explain_dataset(dropout_box(), pairs, output_dir=tmp_path / "a", **options)
+        lambda: explain_dataset(dropout_black_box(), pairs, output_dir=tmp_path / "a", **options)
     )
     assert sum("differently" in message for message in said) == 1
-    explain_dataset(dropout_box(), pairs, output_dir=tmp_path / "b", repeats=3, **options)
+    explain_dataset(dropout_black_box(), pairs, output_dir=tmp_path / "b", repeats=3, **options)
     with pytest.raises(InputError, match="other settings: model"):
-        explain_dataset(dropout_box(), pairs, output_dir=tmp_path / "b", **options)
+        explain_dataset(dropout_black_box(), pairs, output_dir=tmp_path / "b", **options)
 
 
 def test_a_service_that_samples_is_noticed_and_averaged():
@@ -111,7 +114,7 @@ def test_the_same_seed_gives_the_same_mask_although_the_model_draws():
     masks = []
     for seed in (1, 2):
         torch.manual_seed(seed)  # the caller's, which must not matter
-        masks.append(explain(dropout_box(), image, 0, masker="occlusion", repeats=5).mask)
+        masks.append(explain(dropout_black_box(), image, 0, masker="occlusion", repeats=5).mask)
     assert torch.equal(*masks)
     torch.random.set_rng_state(state)
 
@@ -137,7 +140,7 @@ def test_maskers_that_read_layers_say_that_they_cannot():
 
 
 def test_queries_keep_the_grad_mode():
-    black_box, image = RepeatedQueries(dropout_box(), 2), torch.rand(1, 3, 16, 16)
+    black_box, image = RepeatedQueries(dropout_black_box(), 2), torch.rand(1, 3, 16, 16)
     with torch.no_grad():
         assert not black_box(image).requires_grad
     assert black_box(image.requires_grad_()).requires_grad

@@ -54,14 +54,14 @@ def test_tensors_are_raw_pixels_as_the_black_box_takes_them():
 
 
 def test_images_are_prepared_as_the_black_box_prepares_them():
-    picture = Image.effect_noise((50, 30), 60).convert("RGB")
+    image = Image.effect_noise((50, 30), 60).convert("RGB")
     other = TorchBlackBox(nn.Flatten(), mean=(0.1,) * 3, std=(1,) * 3, size=16, fit="pad")
-    wanted = other.prepare(picture)[0]
+    wanted = other.prepare(image)[0]
     assert torch.equal(
-        surrogate(preprocessing=infer_preprocessing(other, (16, 16), 3)).prepare(picture)[0], wanted
+        surrogate(preprocessing=infer_preprocessing(other, (16, 16), 3)).prepare(image)[0], wanted
     )
-    assert torch.equal(surrogate(prepared_by=other).prepare(picture)[0], wanted)
+    assert torch.equal(surrogate(prepared_by=other).prepare(image)[0], wanted)
     with pytest.raises(InputError, match="does not say how to prepare"):
-        surrogate().prepare(picture)
+        surrogate().prepare(image)
     with pytest.raises(InputError, match="does not say how to prepare"):
-        surrogate(prepared_by=PlantedEvidence()).prepare(picture)
+        surrogate(prepared_by=PlantedEvidence()).prepare(image)

@@ -94,12 +94,12 @@ def test_a_module_of_ones_own_is_given_again(tmp_path):
 
 def test_the_black_box_prepares_where_the_file_does_not_know(tmp_path):
     path = made().save(tmp_path / "s.safetensors")
-    picture = Image.new("RGB", (50, 40), (9, 8, 7))
+    image = Image.new("RGB", (50, 40), (9, 8, 7))
     with pytest.raises(InputError, match="does not say how to prepare"):
-        Surrogate.load(path).prepare(picture)
+        Surrogate.load(path).prepare(image)
     black_box = TorchBlackBox(nn.Flatten(), mean=(0.5,) * 3, std=(1,) * 3, size=32)
     assert torch.equal(
-        Surrogate.load(path, black_box).prepare(picture)[0], black_box.prepare(picture)[0]
+        Surrogate.load(path, black_box).prepare(image)[0], black_box.prepare(image)[0]
     )
 
 

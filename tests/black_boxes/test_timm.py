@@ -16,7 +16,7 @@ from saliencykit.registry.coerce import as_black_box
 
 timm = pytest.importorskip("timm")
 
-PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 140, 3), dtype=np.uint8))
+IMAGE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 140, 3), dtype=np.uint8))
 
 
 @pytest.mark.parametrize(
@@ -34,10 +34,10 @@ def test_images_are_prepared_as_timm_prepares_them(name: str) -> None:
     with torch.device("meta"):
         model = timm.create_model(name, num_classes=1000)
     config = timm.data.resolve_model_data_config(model)
-    theirs = timm.data.create_transform(**config)(PICTURE)
+    theirs = timm.data.create_transform(**config)(IMAGE)
     black_box = wrap_timm(model)
     assert black_box is not None
-    ours, geometry = black_box.prepare(PICTURE)
+    ours, geometry = black_box.prepare(IMAGE)
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (black_box.mean, black_box.std))
     torch.testing.assert_close((ours[0] - mean) / std, theirs, atol=1e-6, rtol=0)
     assert geometry.size == config["input_size"][1:]
@@ -61,7 +61,7 @@ def test_objects_tell_their_own_size_and_channels() -> None:
     assert sized(torch.rand(1, 3, 96, 96)).shape == (1, 1000)
     gray = wrap_timm(timm.create_model("test_resnet", in_chans=1))
     assert len(gray.mean) == len(gray.std) == 1
-    assert gray(gray.prepare(PICTURE)[0]).shape == (1, 1000)
+    assert gray(gray.prepare(IMAGE)[0]).shape == (1, 1000)
     many = wrap_timm(timm.create_model("test_resnet", in_chans=5))
     assert many.mean is None
 

@@ -202,15 +202,15 @@ def test_a_wrong_size_says_which_one_is_right() -> None:
 
 
 def test_images_need_statistics() -> None:
-    picture = Image.fromarray(np.zeros((30, 40, 3), np.uint8))
+    image = Image.fromarray(np.zeros((30, 40, 3), np.uint8))
     with pytest.raises(
         InputError, match=r"Sequential are unknown. Write explain\(TorchBlackBox\(model, mean="
     ):
-        TorchBlackBox(small()).prepare(picture)
+        TorchBlackBox(small()).prepare(image)
     with pytest.raises(InputError, match="size=224"):
-        TorchBlackBox(small(), mean=(0, 0, 0), std=(1, 1, 1)).prepare(picture)
+        TorchBlackBox(small(), mean=(0, 0, 0), std=(1, 1, 1)).prepare(image)
     black_box = TorchBlackBox(small(1), mean=(0.5,), std=(0.5,), size=(10, 12), fit="pad")
-    prepared, geometry = black_box.prepare(picture)
+    prepared, geometry = black_box.prepare(image)
     assert prepared.shape == (1, 1, 10, 12)
     assert geometry.source_size == (30, 40)
 

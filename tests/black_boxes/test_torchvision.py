@@ -15,7 +15,7 @@ from saliencykit.black_boxes.torchvision import torchvision_black_box, wrap_torc
 from saliencykit.core.errors import InputError
 from saliencykit.registry.coerce import as_black_box
 
-PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 140, 3), dtype=np.uint8))
+IMAGE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 140, 3), dtype=np.uint8))
 CLASSIFIERS = models.list_models(module=models)
 
 
@@ -33,8 +33,8 @@ def test_every_classifier_is_known_by_its_parameters(name: str) -> None:
     if name == "vit_h_14":  # built for 224 pixels, and its default weights are for 518
         default = models.ViT_H_14_Weights.IMAGENET1K_SWAG_LINEAR_V1
     assert black_box.class_names == tuple(default.meta["categories"])
-    theirs = default.transforms()(PICTURE)
-    ours, _ = black_box.prepare(PICTURE)
+    theirs = default.transforms()(IMAGE)
+    ours, _ = black_box.prepare(IMAGE)
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (black_box.mean, black_box.std))
     torch.testing.assert_close((ours[0] - mean) / std, theirs, atol=1e-6, rtol=0)
 

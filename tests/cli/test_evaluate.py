@@ -141,7 +141,7 @@ def test_paths_may_hold_any_characters(folder, command):
 
 def test_an_evaluation_of_damaged_images_exits_with_code_3(command, tmp_path):
     (tmp_path / "photos").mkdir()
-    (tmp_path / "photos" / "a.png").write_bytes(b"no picture")
+    (tmp_path / "photos" / "a.png").write_bytes(b"no image")
     code, out, err = command(
         "evaluate",
         "--data",

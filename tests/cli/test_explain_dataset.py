@@ -13,7 +13,7 @@ from saliencykit.core.errors import InputError
 
 @pytest.fixture
 def call(tmp_path, command):
-    """Run the command line in a folder with pictures; returns exit code, stdout, stderr."""
+    """Run the command line in a folder with images; returns exit code, stdout, stderr."""
     rng = np.random.default_rng(0)
     (tmp_path / "photos").mkdir()
     for i in range(3):
@@ -35,7 +35,7 @@ def test_a_folder_is_explained_reported_and_evaluated(call, tmp_path):
     code, out, _ = call("report", "run")
     assert code == 0
     assert "The first images" in (tmp_path / "run" / "report.html").read_text()
-    options = ["--metric", "saliency-score", "--no-baselines", "--output", "judged", "--json"]
+    options = ["--metric", "saliency-score", "--no-baselines", "--output", "scored", "--json"]
     code, out, err = call("evaluate", "--data", "photos", "--masker", "kept=stored:run", *options)
     assert code == 0, err
     lines = {line["score"]: line for line in json.loads(out)["table"]}
@@ -101,7 +101,7 @@ def test_data_sets_are_recognized_by_their_names(tmp_path):
 
 def test_a_folder_of_damaged_images_exits_with_code_3(command, tmp_path):
     (tmp_path / "photos").mkdir()
-    (tmp_path / "photos" / "a.png").write_bytes(b"no picture")
+    (tmp_path / "photos" / "a.png").write_bytes(b"no image")
     code, out, err = command("explain", "photos", "--output", "run")
     assert code == 3
     assert "0 of 1 images explained" in out

@@ -29,11 +29,11 @@ def test_a_video_becomes_a_video_with_its_sound_and_times(explain, tmp_path):
     assert code == 0, err
     assert "every frame explained" in out
     assert "tabby" in out
-    times, pictures = read_back(tmp_path / "b.mp4")
+    times, images = read_back(tmp_path / "b.mp4")
     assert [round(1000 * t) for t in times] == [0, 100, 150, 300, 400, 420, 600, 700, 800, 1000]
     assert sound_of(tmp_path / "b.mp4") == sound_of(tmp_path / "a.mp4")
-    assert pictures[0].shape == (24, 32, 3)
-    assert np.abs(pictures[5].astype(float) - read_back(tmp_path / "a.mp4")[1][5]).mean() > 10
+    assert images[0].shape == (24, 32, 3)
+    assert np.abs(images[5].astype(float) - read_back(tmp_path / "a.mp4")[1][5]).mean() > 10
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.mp4", "b.mp4"]
 
 

@@ -8,7 +8,7 @@ from PIL import Image
 from saliencykit.core.geometry import Geometry, enlarge_boxes, tight_boxes
 from saliencykit.testing.strategies import images, masks
 
-# name: picture (H, W), region (x0, y0, x1, y1), size (h, w)
+# name: image (H, W), region (x0, y0, x1, y1), size (h, w)
 CASES = {
     "center crop of a landscape": Geometry((60, 100), (20.0, 0.0, 80.0, 60.0), (24, 24)),
     "crop share 0.875 of a portrait": Geometry((128, 64), (4.0, 36.0, 60.0, 92.0), (28, 28)),
@@ -23,7 +23,7 @@ CASES = {
 def test_to_source_puts_every_pixel_back_where_pil_took_it_from(case):
     geometry = CASES[case]
     (height, width), (x0, y0, x1, y1) = geometry.source_size, geometry.region
-    ys, xs = np.mgrid[:height, :width] + 0.5  # each pixel of the picture knows its own center
+    ys, xs = np.mgrid[:height, :width] + 0.5  # each pixel of the image knows its own center
     room = (max(x0, 0), max(y0, 0), min(x1, width), min(y1, height))
     h, w = geometry.size
     part = (round(h * (room[3] - room[1]) / (y1 - y0)), round(w * (room[2] - room[0]) / (x1 - x0)))

@@ -20,7 +20,7 @@ class Scorer(Metric):
         return self.answer(black_box, sample, mask, explain)
 
 
-def ask(metric, mask=MASK, labels=Y, images=X):
+def query(metric, mask=MASK, labels=Y, images=X):
     return metric(
         BOX,
         Sample(images, labels),
@@ -31,13 +31,13 @@ def ask(metric, mask=MASK, labels=Y, images=X):
 
 
 def test_a_single_score_is_named_after_the_class():
-    scores = ask(Scorer(lambda b, s, m, e: m.mean((1, 2, 3))))
+    scores = query(Scorer(lambda b, s, m, e: m.mean((1, 2, 3))))
     assert list(scores) == ["Scorer"]
     assert torch.equal(scores["Scorer"], MASK.mean((1, 2, 3)))
 
 
 def test_several_scores_nan_and_explain():
-    scores = ask(
+    scores = query(
         Scorer(
             lambda b, s, m, e: {
                 "a": torch.full((3,), float("nan")),
@@ -50,9 +50,9 @@ def test_several_scores_nan_and_explain():
 
 
 def test_no_gradient_is_kept():
-    assert not ask(Scorer(lambda b, s, m, e: m.mean((1, 2, 3))), MASK.clone().requires_grad_(True))[
-        "Scorer"
-    ].requires_grad
+    assert not query(
+        Scorer(lambda b, s, m, e: m.mean((1, 2, 3))), MASK.clone().requires_grad_(True)
+    )["Scorer"].requires_grad
 
 
 @pytest.mark.parametrize(
@@ -70,17 +70,17 @@ def test_no_gradient_is_kept():
 )
 def test_a_broken_score_is_reported(answer, words):
     with pytest.raises(ContractError, match=words):
-        ask(Scorer(lambda *_: answer))
+        query(Scorer(lambda *_: answer))
 
 
 def test_inputs_are_checked():
     fine = Scorer(lambda b, s, m, e: m.mean((1, 2, 3)))
     with pytest.raises(ContractError, match="mask"):
-        ask(fine, MASK[:, :, :4])
+        query(fine, MASK[:, :, :4])
     with pytest.raises(InputError, match="label 9 in row 2"):
-        ask(fine, labels=torch.tensor([0, 1, 9]))
+        query(fine, labels=torch.tensor([0, 1, 9]))
     with pytest.raises(InputError, match="takes images"):
-        ask(fine, images=X[0])
+        query(fine, images=X[0])
 
 
 def test_a_sample_needs_boxes_for_every_image():
@@ -98,5 +98,5 @@ def test_a_sample_needs_a_name_for_every_image():
 
 
 def test_for_data_returns_the_metric_itself_by_default():
-    judge = Scorer(lambda b, s, m, e: m.mean((1, 2, 3)))
-    assert judge.for_data(Sample(X, Y)) is judge
+    score = Scorer(lambda b, s, m, e: m.mean((1, 2, 3)))
+    assert score.for_data(Sample(X, Y)) is score

@@ -95,7 +95,7 @@ def test_inverted_fakes_swap_mask_and_complement():
     assert torch.allclose(t.preserved[real], whole.preserved[real], atol=1e-6)
     assert torch.allclose(t.preserved[~real], whole.destroyed[~real], atol=1e-6)
     assert torch.allclose(t.destroyed[~real], whole.preserved[~real], atol=1e-6)
-    assert t.mask is MASK  # area and smoothness still judge the mask itself
+    assert t.mask is MASK  # area and smoothness still score the mask itself
 
 
 def test_gradients_of_a_mixed_batch():

@@ -1,4 +1,4 @@
-"""Twelve pictures with rectangles at known places, in every form in which a data set comes."""
+"""Twelve images with rectangles at known places, in every form in which a data set comes."""
 
 import csv
 import json
@@ -18,7 +18,7 @@ SIZES = ((60, 40), (40, 60), (48, 48), (96, 64))
 
 @dataclass(frozen=True)
 class Drawn:
-    """One picture: (width, height), the class, the rectangles x0, y0, x1, y1 (exclusive)."""
+    """One image: (width, height), the class, the rectangles x0, y0, x1, y1 (exclusive)."""
 
     stem: str
     size: tuple[int, int]
@@ -28,7 +28,7 @@ class Drawn:
 
 DRAWN = [
     Drawn(
-        f"picture_{number:02d}",
+        f"image_{number:02d}",
         SIZES[number % 4],
         NAMES[number % 3],
         [(12 + number, 10, 12 + number + 14, 26)] + ([(0, 0, 6, 6)] if number % 4 == 3 else []),
@@ -38,10 +38,10 @@ DRAWN = [
 
 
 def paint(drawn):
-    picture = Image.new("RGB", drawn.size, (90, 90, 90))
+    image = Image.new("RGB", drawn.size, (90, 90, 90))
     for box in drawn.boxes:
-        picture.paste(COLORS[drawn.color], box)
-    return picture
+        image.paste(COLORS[drawn.color], box)
+    return image
 
 
 def voc_xml(drawn, database, extra=()):
@@ -60,7 +60,7 @@ def voc_xml(drawn, database, extra=()):
 
 @pytest.fixture
 def black_box():
-    """The class is the strongest colour; short side to 32, then the middle 32 x 32."""
+    """The class is the strongest color; short side to 32, then the middle 32 x 32."""
     model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
     return replace(
         TorchBlackBox(model, mean=(0.0,) * 3, std=(1.0,) * 3, size=32), class_names=NAMES
@@ -123,7 +123,7 @@ def table(flat):
 
 @pytest.fixture
 def voc(tmp_path):
-    """A folder as torchvision's VOCDetection wants it; picture 0 also holds a green object."""
+    """A folder as torchvision's VOCDetection wants it; image 0 also holds a green object."""
     root = tmp_path / "voc" / "VOCdevkit" / "VOC2012"
     for name in ("JPEGImages", "Annotations", "ImageSets/Main"):
         (root / name).mkdir(parents=True)
@@ -141,7 +141,7 @@ def voc(tmp_path):
 
 @pytest.fixture
 def coco(tmp_path, flat):
-    """Annotations of the flat folder; picture 0 also holds a green object and a crowd."""
+    """Annotations of the flat folder; image 0 also holds a green object and a crowd."""
     objects = [(i, d.color, b, 0) for i, d in enumerate(DRAWN) for b in d.boxes]
     objects += [(0, "green", (1, 2, 9, 8), 0), (0, "red", (0, 0, 60, 40), 1)]
     file = tmp_path / "instances.json"

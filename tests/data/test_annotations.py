@@ -13,7 +13,7 @@ def test_pixels_are_counted_from_0_or_from_1(tmp_path, database):
     assert [thing.bbox for thing in xml_objects(tmp_path / "a.xml")] == DRAWN[3].boxes
 
 
-def test_xml_beside_pictures_in_folders(tmp_path):
+def test_xml_beside_images_in_folders(tmp_path):
     (tmp_path / "n1").mkdir()
     (tmp_path / "n1" / "a.xml").write_text(voc_xml(DRAWN[0], "ILSVRC"))
     (tmp_path / "b.xml").write_text("<annotation><filename>b</filename></annotation>")
@@ -33,9 +33,9 @@ def test_what_is_no_annotation(tmp_path, text):
 
 
 def test_the_challenges_table(tmp_path, loc_solution):
-    things = read_annotations(loc_solution)("val/picture_03.JPEG")
+    things = read_annotations(loc_solution)("val/image_03.JPEG")
     assert [thing.bbox for thing in things] == DRAWN[3].boxes
-    assert read_annotations(loc_solution)("picture_99.JPEG") is None
+    assert read_annotations(loc_solution)("image_99.JPEG") is None
     loc_solution.write_text("ImageId,PredictionString\na,n1 1 2 3\n")
     with pytest.raises(InputError, match="line 2"):
         read_annotations(loc_solution)
@@ -59,7 +59,7 @@ def test_only_objects_of_the_class_count(black_box):
     assert none.boxes.shape == (0, 4)
 
 
-def test_a_picture_without_a_label_is_asked_about_every_class_in_it(black_box):
+def test_a_image_without_a_label_is_queried_about_every_class_in_it(black_box):
     things = [
         AnnotatedObject("red", (0, 0, 2, 2)),
         AnnotatedObject("blue", (1, 1, 3, 3)),

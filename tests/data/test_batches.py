@@ -44,7 +44,7 @@ def agree(found, truth):
             assert image[:, int((y0 + y1) / 2), int((x0 + x1) / 2)].argmax() == label
 
 
-def test_every_form_of_the_twelve_pictures_gives_the_same_boxes(
+def test_every_form_of_the_twelve_images_gives_the_same_boxes(
     black_box, truth, class_folders, flat, xml, loc_solution, table
 ):
     agree(rows(batches(class_folders, black_box, boxes=xml)), truth)
@@ -60,24 +60,24 @@ def test_every_form_of_the_twelve_pictures_gives_the_same_boxes(
 def test_one_rectangle_lies_outside_the_crop_and_is_dropped(truth):
     assert [len(boxes) for _, boxes in truth.values()].count(
         1
-    ) == 12  # of the second ones, at the corner of wide pictures
+    ) == 12  # of the second ones, at the corner of wide images
 
 
 def test_batches_are_lazy_and_keep_the_order(black_box, flat):
-    (flat / "picture_05.png").write_bytes(b"not a picture")
+    (flat / "image_05.png").write_bytes(b"not an image")
     found_batches = batches(flat, black_box, batch_size=4)
     first = next(found_batches)
     assert first.indices == (0, 1, 2, 3)
     assert first.sample.boxes is None
-    (flat / "picture_11.png").unlink()
+    (flat / "image_11.png").unlink()
     rest = list(found_batches)
     assert [r.indices for r in rest] == [(5,), (4, 6, 7), (11,), (8, 9, 10)]
     assert [r.sample is None for r in rest] == [True, False, True, False]
-    assert "picture_05.png" in rest[0].failure
+    assert "image_05.png" in rest[0].failure
     assert "no file" in rest[2].failure
 
 
-def test_pictures_without_a_label_are_asked_about_the_top_class(black_box, flat, truth):
+def test_images_without_a_label_are_queried_about_the_top_class(black_box, flat, truth):
     found = rows(batches(flat, black_box))
     assert {Path(name).stem: label for name, (label, _, _) in found.items()} == {
         stem: label for stem, (label, _) in truth.items()
@@ -86,21 +86,21 @@ def test_pictures_without_a_label_are_asked_about_the_top_class(black_box, flat,
 
 def test_limit_and_wanted(black_box, flat):
     assert list(rows(batches(flat, black_box, max_images=3))) == [
-        "picture_00.png",
-        "picture_01.png",
-        "picture_02.png",
+        "image_00.png",
+        "image_01.png",
+        "image_02.png",
     ]
-    asked = []
+    queried = []
 
     def wanted(index, name):
-        asked.append((index, name))
+        queried.append((index, name))
         return index % 5 == 1
 
-    (flat / "picture_02.png").write_bytes(b"")  # never opened
+    (flat / "image_02.png").write_bytes(b"")  # never opened
     found_batches = list(batches(flat, black_box, max_images=10, select=wanted))
     assert [r.indices for r in found_batches] == [(1, 6)]
-    assert asked[2] == (2, "picture_02.png")
-    assert len(asked) == 10
+    assert queried[2] == (2, "image_02.png")
+    assert len(queried) == 10
 
 
 def test_samples_are_passed_on(black_box):
@@ -117,12 +117,12 @@ def test_samples_are_passed_on(black_box):
 
 def test_pairs_of_any_image_and_label(black_box, flat):
     pairs = [
-        (flat / "picture_00.png", "red"),
+        (flat / "image_00.png", "red"),
         (torch.rand(3, 32, 32), torch.tensor(1)),
         (torch.rand(3, 20, 20), 2),
     ]
     found_batches = list(batches(pairs, black_box))
-    assert [r.names for r in found_batches] == [(str(flat / "picture_00.png"), "1"), ("2",)]
+    assert [r.names for r in found_batches] == [(str(flat / "image_00.png"), "1"), ("2",)]
     assert [r.sample.labels.tolist() for r in found_batches] == [[0, 1], [2]]
     tensor_batches = [(torch.rand(4, 3, 32, 32), torch.tensor([0, 1, 2, 0]))]
     assert [r.names for r in batches(tensor_batches, black_box)] == [("0.0", "0.1", "0.2", "0.3")]
@@ -141,7 +141,7 @@ def test_a_row_that_cannot_be_used_says_why(black_box):
     assert "outside 0..2" in reasons[2]
 
 
-def test_visible_boxes_of_a_padded_input_stay_inside_the_picture():
+def test_visible_boxes_of_a_padded_input_stay_inside_the_image():
     geometry = Geometry(source_size=(10, 20), region=(0.0, -5.0, 20.0, 15.0), size=(40, 40))
     boxes = torch.tensor([[-3.0, -4.0, 4.0, 2.0], [30.0, 0.0, 40.0, 5.0]])
     assert visible_boxes(boxes, geometry).tolist() == [[0.0, 10.0, 8.0, 14.0]]
@@ -154,7 +154,7 @@ def test_numbers_are_checked_before_anything_is_read(black_box, wrong):
 
 
 class Moody(PlantedEvidence):
-    """Raises where it is shown a bright picture."""
+    """Raises where it is shown a bright image."""
 
     def __call__(self, images):
         if images.mean() > 0.4:
@@ -162,7 +162,7 @@ class Moody(PlantedEvidence):
         return super().__call__(images)
 
 
-def test_a_model_that_raises_on_a_picture_without_label_costs_that_picture_only():
+def test_a_model_that_raises_on_a_image_without_label_costs_that_image_only():
     dark, bright = torch.zeros(3, 8, 8), torch.ones(3, 8, 8)
     found = list(
         batches([(dark, None), (bright, None), (dark, None), (bright, 2)], Moody(), batch_size=2)

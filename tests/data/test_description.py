@@ -21,12 +21,12 @@ def test_data_in_words(tmp_path):
 
 
 def test_lists_of_other_images_or_labels_are_told_apart():
-    picture, array = Image.new("RGB", (4, 4), (1, 2, 3)), np.zeros((4, 4, 3), np.uint8)
+    image, array = Image.new("RGB", (4, 4), (1, 2, 3)), np.zeros((4, 4, 3), np.uint8)
     images = torch.zeros(2, 3, 4, 4)
     lists = [
         [(images[0], 0)], [(images[0], 1)], [(images[0] + 1, 0)], [(images, torch.tensor([0, 1]))],
         [(images, torch.ones(2))],
-        [("a.png", "cat")], [("b.png", "cat")], [(Path("a.png"), None)], [(picture, 0)],
+        [("a.png", "cat")], [("b.png", "cat")], [(Path("a.png"), None)], [(image, 0)],
         [(array, 0)], [(array + 1, 0)],
         [Sample(images, torch.tensor([0, 1])), (images[0], 0)],
     ]  # fmt: skip

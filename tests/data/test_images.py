@@ -31,7 +31,7 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.mark.filterwarnings("ignore:an image of uint16")
-def test_every_form_of_one_picture_gives_the_same_image(path: Path) -> None:
+def test_every_form_of_one_image_gives_the_same_image(path: Path) -> None:
     forms = [
         path,
         str(path),
@@ -255,7 +255,7 @@ def test_the_first_frame_of_an_animation_with_a_warning(tmp_path: Path) -> None:
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "I;16", "F"])
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".jpg", ".webp"])
 def test_files_of_every_mode(tmp_path: Path, mode: str, suffix: str) -> None:
-    file = tmp_path / f"picture{suffix}"
+    file = tmp_path / f"image{suffix}"
     try:
         Image.new(mode, (20, 10)).save(file)
     except (OSError, ValueError):
@@ -286,7 +286,7 @@ def test_files_that_cannot_be_used_are_named(tmp_path: Path, path: Path) -> None
     Image.fromarray(np.tile(PIXELS, (20, 20, 1))).save(jpeg)
     contents = {
         "empty.png": (b"", "empty"),
-        "text.jpg": (b"no picture at all", "not an image"),
+        "text.jpg": (b"no image at all", "not an image"),
         "half.png": (whole[: len(whole) // 2], "truncated or damaged"),
         "half.jpg": (jpeg.read_bytes()[:3000], "truncated or damaged"),
         "bomb.png": (bomb(), "too large"),
@@ -304,7 +304,7 @@ def test_files_that_cannot_be_used_are_named(tmp_path: Path, path: Path) -> None
         as_images("https://example.org/cat.jpg", BOX)
 
 
-def test_a_truncated_picture_that_was_opened_by_the_caller(tmp_path: Path) -> None:
+def test_a_truncated_image_that_was_opened_by_the_caller(tmp_path: Path) -> None:
     Image.fromarray(np.tile(PIXELS, (20, 20, 1))).save(tmp_path / "a.jpg")
     (tmp_path / "a.jpg").write_bytes((tmp_path / "a.jpg").read_bytes()[:3000])
     with pytest.raises(InputError, match=r"a.jpg.*truncated"):
@@ -358,7 +358,7 @@ def test_everything_else_is_refused_in_one_line(image: object, words: str) -> No
     assert "\n" not in str(caught.value)
 
 
-def test_pictures_and_model_pixels_do_not_mix(path: Path) -> None:
+def test_images_and_model_pixels_do_not_mix(path: Path) -> None:
     with pytest.raises(InputError, match="inputs='normalized' is for tensors"):
         as_images(path, BOX, inputs="normalized")
     with pytest.raises(InputError, match="explain them apart"):
@@ -367,7 +367,7 @@ def test_pictures_and_model_pixels_do_not_mix(path: Path) -> None:
         as_images(path, BOX, inputs="normal")
 
 
-def test_a_box_that_cannot_prepare_names_the_picture(path: Path) -> None:
+def test_a_box_that_cannot_prepare_names_the_image(path: Path) -> None:
     with pytest.raises(
         InputError, match=r"cat.png.*Flatten are unknown. Write explain\(TorchBlackBox"
     ):
@@ -376,7 +376,7 @@ def test_a_box_that_cannot_prepare_names_the_picture(path: Path) -> None:
         as_images(path, PlantedEvidence())
 
     class Wrong(PlantedEvidence):
-        def prepare(self, picture: Image.Image):
+        def prepare(self, image: Image.Image):
             return torch.full((1, 3, 4, 4), float("nan")), None
 
     with pytest.raises(ContractError, match=r"Wrong.prepare"):

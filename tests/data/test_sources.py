@@ -21,13 +21,13 @@ def test_imagenets_own_folders_are_known(black_box, flat, xml, tmp_path, loc_sol
 
 
 def test_a_label_that_is_missing_is_a_reason(black_box, flat):
-    entries = list(records_of(flat, black_box, labels={"picture_00": 1, "picture_01.png": "red"}))
+    entries = list(records_of(flat, black_box, labels={"image_00": 1, "image_01.png": "red"}))
     assert [e.label for e in entries[:3]] == [1, "red", None]
     assert [e.failure is None for e in entries[:3]] == [True, True, False]
 
 
 def test_a_broken_annotation_is_a_reason(black_box, flat, xml):
-    (xml / "picture_03.xml").write_text("<annotation><object>")
+    (xml / "image_03.xml").write_text("<annotation><object>")
     entries = list(records_of(flat, black_box, boxes=xml))
     assert [e.failure is None for e in entries] == [i != 3 for i in range(12)]
 

@@ -47,7 +47,7 @@ def test_labels(tmp_path):
         read_labels(written(tmp_path, "path\nx\n"))
 
 
-def test_two_labels_for_one_picture_are_not_chosen_between(tmp_path):
+def test_two_labels_for_one_image_are_not_chosen_between(tmp_path):
     assert read_labels(written(tmp_path, "path,label\nx.png,3\nx.png,3\n")) == {"x.png": "3"}
     with pytest.raises(
         InputError, match=r"t\.csv' has two labels for x\.png, 3 and 4; list each image once"
@@ -56,7 +56,7 @@ def test_two_labels_for_one_picture_are_not_chosen_between(tmp_path):
 
 
 @pytest.mark.parametrize("boxes", ["nan 0 1 1", "0 0 inf 1", "5 5 2 9", "5 5 9 5", "0 0 1 1;1 2 3"])
-def test_boxes_that_are_none_are_a_reason_and_no_picture_without_a_box(tmp_path, boxes):
+def test_boxes_that_are_none_are_a_reason_and_no_image_without_a_box(tmp_path, boxes):
     (entry,) = read_table(written(tmp_path, f"path,boxes\nx.png,{boxes}\n"))
     assert f"{boxes!r}; expected" in entry.failure
 

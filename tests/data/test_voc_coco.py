@@ -19,12 +19,12 @@ def check(batchs, truth, jpeg):
             found[name] = label, boxes
     end = "jpg" if jpeg else "png"
     assert len(found) == 13
-    assert found[f"picture_00.{end}#green"][0] == 1
+    assert found[f"image_00.{end}#green"][0] == 1
     # 60 x 40 becomes 48 x 32, and its middle is shown: columns 8 to 40
     assert (
-        found[f"picture_00.{end}#green"][1].tolist()
+        found[f"image_00.{end}#green"][1].tolist()
         == [[0.0, pytest.approx(1.6), 0.0, pytest.approx(6.4)]]
-        or len(found[f"picture_00.{end}#green"][1]) == 0
+        or len(found[f"image_00.{end}#green"][1]) == 0
     )
     for name, (label, boxes) in found.items():
         if "#green" in name:
@@ -46,10 +46,10 @@ def test_voc(black_box, voc, truth):
 
 
 def test_a_broken_annotation_is_one_reason(black_box, voc):
-    (voc / "VOCdevkit" / "VOC2012" / "Annotations" / "picture_04.xml").write_text("<")
+    (voc / "VOCdevkit" / "VOC2012" / "Annotations" / "image_04.xml").write_text("<")
     reasons = [r.failure for r in Dataset.open(f"voc:{voc}", black_box).batches() if r.failure]
     assert len(reasons) == 1
-    assert "picture_04" in reasons[0]
+    assert "image_04" in reasons[0]
 
 
 def test_coco(black_box, coco, flat, truth):

@@ -51,7 +51,7 @@ def test_the_verdicts_of_the_card_are_true(data_folder: Path) -> None:
 
 @pytest.mark.data
 def test_the_figure_of_the_card_is_true(data_folder: Path) -> None:
-    """The first 1,000 validation pictures; the card's figure is of all 10,000."""
+    """The first 1,000 validation images; the card's figure is of all 10,000."""
     from benchmarks.data import Pack
 
     pack = Pack(data_folder / "tiny-imagenet-200" / "val.npz")

@@ -174,7 +174,7 @@ def test_grad_cam_is_a_baseline_if_the_model_has_feature_maps(sample):
     net = nn.Sequential(
         nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4)
     )
-    # it can be read once only, and a image is needed to look for the layer
+    # it can be read once only, and an image is needed to look for the layer
     scores = evaluate(net, [], METRICS, iter([sample]))
     assert scores.maskers == ("center-box", "whole-image", "random", "grad-cam")
     assert len(scores.rows) == 40
@@ -344,7 +344,7 @@ def test_other_images_are_refused(black_box, sample, tmp_path):
 
 
 class Moody(Masker):
-    """Raises for a image, answers with NaN for another."""
+    """Raises for an image, answers with NaN for another."""
 
     def __init__(self, raises, fails):
         self.keys = raises, fails

@@ -125,7 +125,7 @@ def test_rows_maps_and_table_say_what_explain_says(black_box, pairs, tmp_path):
 
 
 class Coarse(Masker):
-    """A map of 2 x 2, the picture's own brightness."""
+    """A map of 2 x 2, the image's own brightness."""
 
     def mask(self, black_box, images, labels, generator):
         return torch.nn.functional.adaptive_avg_pool2d(images.mean(1, keepdim=True), 2)
@@ -144,7 +144,7 @@ def test_maps_have_the_maskers_own_resolution(black_box, pairs, tmp_path):
         assert float((saved.mask("1")[0] - wanted[1]).abs().max()) <= close + 1e-6
 
 
-def test_the_class_asked_about(black_box, pairs, tmp_path):
+def test_the_class_queried_about(black_box, pairs, tmp_path):
     bare = [(image, None) for image, _ in pairs[:4]]
     own = [row.label for row in run(black_box, bare, tmp_path / "own").rows()]
     assert own == [label for _, label in pairs[:4]]  # the box is right about its own patches
@@ -247,16 +247,16 @@ def test_killed_between_any_two_steps(step, black_box, pairs, tmp_path, monkeypa
     assert all(half.map_of(row).shape == (1, 1, 16, 16) for row in half.rows()), (
         "what has a row has its map"
     )
-    asked = []
+    queried = []
     saved = run(
         black_box,
         pairs,
         out,
-        on_row=lambda row, done, total: asked.append((row.index, done, total)),
+        on_row=lambda row, done, total: queried.append((row.index, done, total)),
     )
     assert_same(saved, run(black_box, pairs, tmp_path / "whole"))
-    assert len(asked) == COUNT - len(half), "nothing is done twice"
-    assert not asked or asked[-1][1:] == (COUNT, COUNT)
+    assert len(queried) == COUNT - len(half), "nothing is done twice"
+    assert not queried or queried[-1][1:] == (COUNT, COUNT)
 
 
 def test_a_row_whose_map_is_lost_is_done_again(black_box, pairs, tmp_path):
@@ -272,20 +272,20 @@ def test_a_row_whose_map_is_lost_is_done_again(black_box, pairs, tmp_path):
     assert all(torch.equal(again[1][index], mask) for index, mask in masks[1].items())
 
 
-def test_what_is_finished_is_not_done_again_and_more_pictures_may_come(black_box, pairs, tmp_path):
+def test_what_is_finished_is_not_done_again_and_more_images_may_come(black_box, pairs, tmp_path):
     run(black_box, pairs, tmp_path / "run", max_images=10)
-    asked = []
+    queried = []
     saved = run(
         black_box,
         pairs,
         tmp_path / "run",
-        on_row=lambda row, done, total: asked.append((done, total)),
+        on_row=lambda row, done, total: queried.append((done, total)),
     )
-    assert asked == [(i + 1, COUNT) for i in range(10, COUNT)]
+    assert queried == [(i + 1, COUNT) for i in range(10, COUNT)]
     assert_same(saved, run(black_box, pairs, tmp_path / "whole"))
-    asked.clear()
-    run(black_box, pairs, tmp_path / "run", on_row=lambda *it: asked.append(it))
-    assert not asked
+    queried.clear()
+    run(black_box, pairs, tmp_path / "run", on_row=lambda *it: queried.append(it))
+    assert not queried
 
 
 def test_a_second_run_is_refused_while_the_first_one_writes(black_box, pairs, tmp_path):
@@ -321,7 +321,7 @@ def test_other_settings_are_refused_and_named(black_box, pairs, tmp_path, change
     assert len(run(black_box, pairs[:4], tmp_path / "run", resume=False, **change)) == 4
 
 
-def test_other_pictures_are_refused(black_box, tmp_path):
+def test_other_images_are_refused(black_box, tmp_path):
     images, labels = black_box.examples(4, generator=torch.Generator().manual_seed(0))
     run(black_box, [Sample(images, labels)], tmp_path / "run")
     with pytest.raises(InputError, match="images in memory"):
@@ -338,7 +338,7 @@ class Moody(Masker):
         return images.new_full((len(images), 1, 1, 1), 0.25)
 
 
-def test_what_fails_for_one_picture_costs_no_other(black_box, pairs, tmp_path):
+def test_what_fails_for_one_image_costs_no_other(black_box, pairs, tmp_path):
     key = int(rng.image_keys(pairs[6][0][None]))
     data = [*pairs[:9], (pairs[9][0], 7)]
     saved = run(black_box, data, tmp_path / "run", masker=Moody(key))
@@ -353,7 +353,7 @@ def test_what_fails_for_one_picture_costs_no_other(black_box, pairs, tmp_path):
 
 
 def folder_of(black_box, folder, count=6):
-    """A folder of PNG files with one damaged among them, and a box that prepares pictures."""
+    """A folder of PNG files with one damaged among them, and a box that prepares images."""
     from saliencykit.black_boxes.function import FunctionBlackBox
 
     folder.mkdir()
@@ -371,7 +371,7 @@ def folder_of(black_box, folder, count=6):
     )
 
 
-def test_corrupt_pictures_are_rows_and_overlays_are_written(black_box, tmp_path):
+def test_corrupt_images_are_rows_and_overlays_are_written(black_box, tmp_path):
     prepared = folder_of(black_box, tmp_path / "in")
     saved = run(prepared, tmp_path / "in", tmp_path / "run", overlays=5)
     rows = list(saved.rows())
@@ -461,14 +461,14 @@ def test_a_trained_masker_answers_as_in_explain(tmp_path):
 
     black_box = demo_black_box()
     rng = np.random.default_rng(0)
-    pictures = [rng.integers(0, 255, (40, 60, 3), dtype=np.uint8) for _ in range(3)]
+    images = [rng.integers(0, 255, (40, 60, 3), dtype=np.uint8) for _ in range(3)]
     saved = explain_dataset(
         black_box,
-        [(picture, None) for picture in pictures],
+        [(image, None) for image in images],
         output_dir=tmp_path / "run",
         overlays=0,
     )
-    wanted = explain(black_box, pictures)
+    wanted = explain(black_box, images)
     assert saved.manifest["masker"].startswith("RealTimeMasker(")
     for i, row in enumerate(saved.rows()):
         assert row.label == int(wanted.labels[i])
@@ -499,9 +499,7 @@ assert len(saved) == 24
 
 
 @pytest.mark.slow
-def test_several_processes_share_the_pictures_and_end_with_the_same_rows(
-    black_box, pairs, tmp_path
-):
+def test_several_processes_share_the_images_and_end_with_the_same_rows(black_box, pairs, tmp_path):
     pytest.importorskip("accelerate")
     (tmp_path / "script.py").write_text(LAUNCHED)
     path = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])

@@ -38,7 +38,7 @@ def test_rows_of_all_processes_come_together_in_order_once(tmp_path):
     folder.merge()
     lines = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
     assert [line["index"] for line in lines] == [0, 1, 2, 4, 5]
-    assert lines[-1]["shard"] == "maps-0-0", "the first row of a picture is the one that stays"
+    assert lines[-1]["shard"] == "maps-0-0", "the first row of an image is the one that stays"
     assert [path.name for path in tmp_path.glob("rows*")] == ["rows.jsonl"]
     folder.write_table()
     assert [line["name"] for line in csv.DictReader((tmp_path / "table.csv").open())] == [
@@ -62,7 +62,7 @@ def test_recovering_finishes_shards_and_drops_what_has_no_map(tmp_path):
     assert (folder.next_shard(0), folder.next_shard(1)) == (2, 0)
 
 
-def test_a_manifest_takes_more_pictures_and_nothing_else(tmp_path):
+def test_a_manifest_takes_more_images_and_nothing_else(tmp_path):
     folder = ExplanationsDirectory(tmp_path)
     folder.describe(MANIFEST)
     folder.describe(MANIFEST | {"max_images": 3, "command": "b"})

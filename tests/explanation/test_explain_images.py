@@ -114,12 +114,12 @@ def test_a_name_without_class_names_says_what_to_write() -> None:
         explain(small_model(), torch.rand(3, 10, 10), "cat")
 
 
-def test_a_picture_without_statistics_shows_the_line_to_write() -> None:
+def test_a_image_without_statistics_shows_the_line_to_write() -> None:
     with pytest.raises(InputError, match=r"TorchBlackBox\(model, mean="):
         explain(small_model(), Image.new("RGB", (20, 20)))
 
 
-def test_a_picture_comes_back_in_its_own_coordinates() -> None:
+def test_a_image_comes_back_in_its_own_coordinates() -> None:
     black_box = TorchBlackBox(small_model(), mean=(0.5,) * 3, std=(0.5,) * 3, size=16)
     answer = explain(black_box, Image.new("RGB", (40, 20), (200, 10, 30)), 1, masker="whole-image")
     assert answer.mask.shape == (1, 1, 16, 16)

@@ -88,7 +88,7 @@ def test_overlays_are_drawn_and_saved_in_each_style(answer, style, tmp_path):
     assert (drawn.width > 1.1 * drawn.height * 8 / 6) == (style == "heatmap")
 
 
-def test_in_picture(answer):
+def test_in_image(answer):
     place = Geometry(source_size=(12, 20), region=(2.0, 0.0, 18.0, 12.0), size=(6, 8))
     first, second = replace(answer, geometries=(place, None)).to_source()
     assert torch.equal(first, place.to_source(answer.mask[:1]))

@@ -18,8 +18,8 @@ def answer() -> Explanation:
     black_box = TorchBlackBox(
         model, mean=(0.0,) * 3, std=(1.0,) * 3, size=8, class_names=["a", "b", "c", "d"]
     )
-    pictures = [Image.new("RGB", (20, 10), (200, 30, 10)), Image.new("L", (9, 9), 90)]
-    return explain(black_box, pictures, masker="rise:samples=16")
+    images = [Image.new("RGB", (20, 10), (200, 30, 10)), Image.new("L", (9, 9), 90)]
+    return explain(black_box, images, masker="rise:samples=16")
 
 
 def test_what_was_saved_is_loaded(answer: Explanation, tmp_path: Path) -> None:
@@ -35,7 +35,7 @@ def test_what_was_saved_is_loaded(answer: Explanation, tmp_path: Path) -> None:
     names = sorted(p.name for p in (tmp_path / "new" / "place").iterdir())
     assert names == [
         "manifest.json", "maps.safetensors", "overlay-0000.png", "overlay-0001.png",
-        "picture-0000.png", "picture-0001.png",
+        "image-0000.png", "image-0001.png",
     ]  # fmt: skip
 
 
@@ -69,7 +69,7 @@ def test_a_place_that_cannot_be_written_is_refused(answer: Explanation, tmp_path
         "newer",
         "truncated maps",
         "wrong rows",
-        "missing picture",
+        "missing image",
     ],
 )
 def test_what_is_damaged_is_named(answer: Explanation, tmp_path: Path, damage: str) -> None:
@@ -92,7 +92,7 @@ def test_what_is_damaged_is_named(answer: Explanation, tmp_path: Path, damage: s
         tensors = load_file(tmp_path / "maps.safetensors")
         save_file(tensors | {"mask": tensors["mask"][:1].clone()}, tmp_path / "maps.safetensors")
     else:
-        os.remove(tmp_path / "picture-0000.png")
+        os.remove(tmp_path / "image-0000.png")
     words = "mask returned shape" if damage == "wrong rows" else str(tmp_path)
     with pytest.raises(InputError, match=words):
         Explanation.load(tmp_path)

@@ -100,8 +100,8 @@ def test_cam_of_a_contrast_is_the_difference_of_two_maps():
 
 def test_a_trained_masker_takes_a_contrast_in_one_pass_and_keeps_its_own_classes():
     net = seeded_net(classifier)
-    black_box = with_target(net_box(net), Contrast(against=1))
-    masker = RealTimeMasker(masking_network(net_box(net), IMAGES)).bind(net_box(net))
+    black_box = with_target(net_black_box(net), Contrast(against=1))
+    masker = RealTimeMasker(masking_network(net_black_box(net), IMAGES)).bind(net_black_box(net))
     plain = explain(net, IMAGES, 3, masker=masker).mask
     contrast = explain(net, IMAGES, 3, target=Contrast(against=1), masker=masker).mask
     again = explain(net, IMAGES, 3, masker=masker).mask
@@ -112,7 +112,7 @@ def test_a_trained_masker_takes_a_contrast_in_one_pass_and_keeps_its_own_classes
     assert mask.shape == plain.shape
 
 
-def net_box(net):
+def net_black_box(net):
     return TorchBlackBox(net, size=32)
 
 
@@ -139,7 +139,7 @@ def test_a_target_of_another_kind_is_refused():
 def test_maskers_of_classes_say_why_they_cannot_explain_a_target(masker):
     net = seeded_net(classifier)
     if masker == "trained":
-        masker = RealTimeMasker(masking_network(net_box(net), IMAGES))
+        masker = RealTimeMasker(masking_network(net_black_box(net), IMAGES))
     with pytest.raises(InputError, match="a target is explained"):
         explain(net, IMAGES, target=Similarity(torch.ones(5)), masker=masker)
 

@@ -103,8 +103,8 @@ def _use_surrogate(folder: Path) -> None:
 
 
 def _make_explanation(folder: Path) -> None:
-    pictures = [Image.new("RGB", (20, 10), (200, 30, 10)), Image.new("L", (9, 9), 90)]
-    explain(black_box(), pictures, masker="center-box").save(folder)
+    images = [Image.new("RGB", (20, 10), (200, 30, 10)), Image.new("L", (9, 9), 90)]
+    explain(black_box(), images, masker="center-box").save(folder)
 
 
 def _use_explanation(folder: Path) -> None:
@@ -148,7 +148,7 @@ def _use_scores(folder: Path) -> None:
     _evaluate(folder)
 
 
-def _picture() -> Image.Image:
+def _photo() -> Image.Image:
     pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
     return Image.fromarray(pixels)
 
@@ -157,7 +157,7 @@ def _image(name: str, **options: Any) -> Kind:
     def make(folder: Path) -> None:
         exif = Image.Exif()
         exif[0x0112] = 6
-        _picture().save(folder / name, **options, **({} if "gif" in name else {"exif": exif}))
+        _photo().save(folder / name, **options, **({} if "gif" in name else {"exif": exif}))
 
     return Kind(make, lambda folder: as_images(folder / name, black_box()))
 
@@ -168,7 +168,7 @@ def _list(name: str, text: str, source: str = "{0}") -> Kind:
         images = folder.parent / "images"
         images.mkdir(exist_ok=True)
         for each in "ab":
-            _picture().save(images / f"{each}.png")
+            _photo().save(images / f"{each}.png")
 
     def use(folder: Path) -> None:
         source_text = source.format(folder / name, folder.parent / "images")

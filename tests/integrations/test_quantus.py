@@ -1,4 +1,4 @@
-"""explain_func: what Quantus asks for, and query-only boxes as models."""
+"""explain_func: what Quantus calls, and query-only black boxes as models."""
 
 import sys
 
@@ -119,7 +119,7 @@ def test_quantus_metrics_run_on_modules_and_query_only_black_boxes():
     black_box = PlantedEvidence()
     images, labels = black_box.examples(4, generator=Generator().manual_seed(0))
     segments = black_box.evidence(images, labels).numpy()
-    ask = {
+    query = {
         "explain_func": explain_func,
         "explain_func_kwargs": {"masker": "occlusion:window=4,stride=2"},
         "softmax": True,
@@ -131,10 +131,10 @@ def test_quantus_metrics_run_on_modules_and_query_only_black_boxes():
         "device": "cpu",
     }
     for model in (BlackBoxModule(QueryOnly(black_box)), small_network().eval()):
-        pointing = quantus.PointingGame(disable_warnings=True)(model=model, **given, **ask)
-        sparse = quantus.Sparseness(disable_warnings=True)(model=model, **given, **ask)
+        pointing = quantus.PointingGame(disable_warnings=True)(model=model, **given, **query)
+        sparse = quantus.Sparseness(disable_warnings=True)(model=model, **given, **query)
         flips = quantus.PixelFlipping(features_in_step=32, disable_warnings=True)(
-            model=model, **given, **ask
+            model=model, **given, **query
         )
         assert len(pointing) == len(sparse) == len(flips) == 4
         if isinstance(model, BlackBoxModule):

@@ -149,8 +149,8 @@ def net():
 
 
 @pytest.fixture
-def pictures():
-    """`pictures(n)`: smooth pictures, so that maps differ over positions."""
+def photos():
+    """`images(n)`: smooth images, so that maps differ over positions."""
 
     def make(n: int, side: int = SIDE, seed: int = 0) -> torch.Tensor:
         small = torch.rand(n, 3, 4, 4, generator=torch.Generator().manual_seed(seed))

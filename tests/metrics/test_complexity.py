@@ -28,7 +28,7 @@ def test_a_single_pixel_and_an_empty_map_have_the_extreme_values(weighing, score
 def test_it_equals_quantus(weighing, scores_of, some):
     quantus = pytest.importorskip("quantus")
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 11 * 14, 3))
-    theirs = quantus.Complexity(disable_warnings=True, normalise=False, abs=False)(
+    theirs = quantus.Complexity(disable_warnings=True, normalize=False, abs=False)(
         model=model,
         x_batch=some[0].float().numpy(),
         y_batch=some[1].numpy(),

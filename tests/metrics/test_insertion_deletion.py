@@ -122,7 +122,7 @@ def test_the_area_under_a_straight_line_is_exact(scores_of):
 
 def test_deletion_equals_quantus_pixel_flipping(scores_of, some):
     """Pixels of one-channel images set to black one row at a time: Quantus' curve without its
-    picture, and with one less step.
+    image, and with one less step.
     """
     quantus = pytest.importorskip("quantus")
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(11 * 14, 3)).eval()

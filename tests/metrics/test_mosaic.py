@@ -19,7 +19,7 @@ def examples(count, seed, size=(16, 16)):
 
 
 def plain(color, label):
-    """A image of one color is its own shrunk copy."""
+    """An image of one color is its own shrunk copy."""
     return torch.tensor(color).view(1, 3, 1, 1).expand(1, 3, 16, 16), torch.tensor([label])
 
 

@@ -40,9 +40,9 @@ def mean_responses(black_box, head, images):
 
 
 @pytest.mark.parametrize(("name", "layer"), EXACT.items())
-def test_exact_rows_are_the_layers_weights(net, pictures, name, layer):
+def test_exact_rows_are_the_layers_weights(net, photos, name, layer):
     black_box = net(name)
-    head = find_classifier_head(black_box, pictures(3))
+    head = find_classifier_head(black_box, photos(3))
     assert head.exact
     assert head.layer == layer
     assert torch.equal(head.weight, layer_of(black_box, layer).weight.detach().flatten(1))
@@ -50,15 +50,15 @@ def test_exact_rows_are_the_layers_weights(net, pictures, name, layer):
 
 
 @pytest.mark.parametrize("name", EXACT)
-def test_with_exact_rows_the_mean_response_is_the_logit(net, pictures, name):
-    black_box, images = net(name), pictures(5, seed=7)
-    head = find_classifier_head(black_box, pictures(3))
+def test_with_exact_rows_the_mean_response_is_the_logit(net, photos, name):
+    black_box, images = net(name), photos(5, seed=7)
+    head = find_classifier_head(black_box, photos(3))
     assert torch.allclose(mean_responses(black_box, head, images), black_box(images), atol=1e-4)
 
 
 @pytest.mark.parametrize("name", EXACT)
-def test_a_pooled_head_is_the_exact_one_and_its_weights_are_read_anew(net, pictures, name):
-    black_box, images = net(name), pictures(2)
+def test_a_pooled_head_is_the_exact_one_and_its_weights_are_read_anew(net, photos, name):
+    black_box, images = net(name), photos(2)
     wanted, found = (
         find_classifier_head(black_box, images),
         pooled_classifier_head(black_box, images),
@@ -71,34 +71,34 @@ def test_a_pooled_head_is_the_exact_one_and_its_weights_are_read_anew(net, pictu
     assert torch.equal(pooled_classifier_head(black_box, images).bias, wanted.bias + 1)
 
 
-def test_other_heads_are_no_pooled_ones(pictures):
+def test_other_heads_are_no_pooled_ones(photos):
     flat = nn.Sequential(nn.Conv2d(3, 4, 3, 4), nn.Flatten(), nn.LazyLinear(5))
-    black_box = TorchBlackBox(flat, size=pictures(1).shape[-1])
-    flat(pictures(1))
-    assert pooled_classifier_head(black_box, pictures(1)) is None
+    black_box = TorchBlackBox(flat, size=photos(1).shape[-1])
+    flat(photos(1))
+    assert pooled_classifier_head(black_box, photos(1)) is None
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7])
-def test_any_number_of_images_finds_the_same_exact_head(net, pictures, count):
+def test_any_number_of_images_finds_the_same_exact_head(net, photos, count):
     assert torch.equal(
-        find_classifier_head(net("convolutional"), pictures(count)).weight,
-        find_classifier_head(net("convolutional"), pictures(3)).weight,
+        find_classifier_head(net("convolutional"), photos(count)).weight,
+        find_classifier_head(net("convolutional"), photos(3)).weight,
     )
 
 
-def test_only_a_few_images_are_recorded(net, pictures):
-    black_box, asked = net("convolutional"), []
+def test_only_a_few_images_are_recorded(net, photos):
+    black_box, queried = net("convolutional"), []
     handle = black_box.model.register_forward_pre_hook(
-        lambda module, given: asked.append(len(given[0]))
+        lambda module, given: queried.append(len(given[0]))
     )
-    find_classifier_head(black_box, pictures(40))
+    find_classifier_head(black_box, photos(40))
     handle.remove()
-    assert max(asked) <= 4  # the outputs of every layer are held for them
+    assert max(queried) <= 4  # the outputs of every layer are held for them
 
 
 @pytest.mark.parametrize("name", ["convolutional", "channels-last", "mean-token"])
-def test_linearized_rows_equal_the_exact_ones_where_both_exist(net, pictures, name):
-    black_box, images = net(name), pictures(4)
+def test_linearized_rows_equal_the_exact_ones_where_both_exist(net, photos, name):
+    black_box, images = net(name), photos(4)
     exact = find_classifier_head(black_box, images)
     with torch.no_grad():
         _, calls = record_calls(black_box, images)
@@ -108,13 +108,13 @@ def test_linearized_rows_equal_the_exact_ones_where_both_exist(net, pictures, na
     assert torch.allclose(bias, exact.bias, atol=1e-4)
 
 
-def test_linearized_rows_of_a_flattened_head_are_gradients(net, pictures):
-    black_box, images = net("flattened"), pictures(4)
+def test_linearized_rows_of_a_flattened_head_are_gradients(net, photos):
+    black_box, images = net("flattened"), photos(4)
     head = find_classifier_head(black_box, images)
     assert head.layer is None
     assert head.feature_map.name in ("pool", "stages", "stages.1")
     slow = torch.zeros_like(head.weight)
-    for image in images:  # the mean over pictures of the gradient summed over positions
+    for image in images:  # the mean over images of the gradient summed over positions
         (maps,) = read_feature_maps(black_box, image[None], [head.feature_map])[1]
         leaf = maps.detach().requires_grad_()
         after = (
@@ -129,31 +129,31 @@ def test_linearized_rows_of_a_flattened_head_are_gradients(net, pictures):
     assert torch.allclose(head.weight, slow, atol=1e-5)
 
 
-def test_linearized_rows_of_a_black_box_that_splits_its_batch(net, pictures):
+def test_linearized_rows_of_a_black_box_that_splits_its_batch(net, photos):
     one, many = (
-        find_classifier_head(net("flattened", max_batch_size=1), pictures(1)),
-        find_classifier_head(net("flattened"), pictures(1)),
+        find_classifier_head(net("flattened", max_batch_size=1), photos(1)),
+        find_classifier_head(net("flattened"), photos(1)),
     )
     assert torch.allclose(one.weight, many.weight, atol=1e-5)
-    assert not find_classifier_head(net("flattened", max_batch_size=1), pictures(6)).exact
+    assert not find_classifier_head(net("flattened", max_batch_size=1), photos(6)).exact
 
 
-def test_with_a_class_token_the_rows_are_the_heads_but_not_exact(net, pictures):
+def test_with_a_class_token_the_rows_are_the_heads_but_not_exact(net, photos):
     black_box = net("class-token")
-    head = find_classifier_head(black_box, pictures(3))
+    head = find_classifier_head(black_box, photos(3))
     assert not head.exact
     assert head.feature_map.prefix == 1
     assert torch.equal(head.weight, black_box.model.head.weight.detach())
 
 
 def test_where_it_would_take_too_long_rows_are_random_and_the_same_each_time(
-    net, pictures, monkeypatch
+    net, photos, monkeypatch
 ):
     monkeypatch.setattr(module, "_MAX_LINEARIZED", 10)
     black_box = net("flattened")
     head, again = (
-        find_classifier_head(black_box, pictures(3)),
-        find_classifier_head(black_box, pictures(4, seed=2)),
+        find_classifier_head(black_box, photos(3)),
+        find_classifier_head(black_box, photos(4, seed=2)),
     )
     assert not head.exact
     assert torch.equal(head.weight, again.weight)
@@ -162,8 +162,8 @@ def test_where_it_would_take_too_long_rows_are_random_and_the_same_each_time(
 
 
 @pytest.mark.parametrize("name", [*EXACT, "class-token", "flattened"])
-def test_the_model_comes_back_as_it_was(net, pictures, name):
-    black_box, images = net(name), pictures(3)
+def test_the_model_comes_back_as_it_was(net, photos, name):
+    black_box, images = net(name), photos(3)
     black_box.model.train()
     next(black_box.model.parameters()).requires_grad_(False)
     with untouched("find_classifier_head", black_box.model, images=images):
@@ -172,7 +172,7 @@ def test_the_model_comes_back_as_it_was(net, pictures, name):
             find_classifier_head(black_box, images)
 
 
-def test_also_where_the_model_raises_in_the_middle(net, pictures):
+def test_also_where_the_model_raises_in_the_middle(net, photos):
     black_box = net("flattened")
 
     class Raising(nn.Module):
@@ -189,16 +189,16 @@ def test_also_where_the_model_raises_in_the_middle(net, pictures):
         untouched("find_classifier_head", black_box.model),
         pytest.raises(InputError, match="out of luck"),
     ):
-        find_classifier_head(black_box, pictures(3))
+        find_classifier_head(black_box, photos(3))
 
 
-def test_a_black_box_without_a_map_is_told_what_to_write(pictures):
+def test_a_black_box_without_a_map_is_told_what_to_write(photos):
     black_box = TorchBlackBox(nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 4)))
     with pytest.raises(
         InputError,
         match=r"none of the 2 layers of Sequential has a spatial feature map.* encoder='own'",
     ):
-        find_classifier_head(black_box, pictures(3))
+        find_classifier_head(black_box, photos(3))
 
 
 def test_a_black_box_without_a_module_is_told_what_to_write():
@@ -263,8 +263,8 @@ def test_a_swin_of_timm_is_exact():
     assert torch.allclose(mean_responses(black_box, head, images), black_box(images), atol=1e-4)
 
 
-def test_the_head_s_feature_map_is_a_map_of_the_image(net, pictures):
-    images = pictures(3)
+def test_the_head_s_feature_map_is_a_map_of_the_image(net, photos):
+    images = photos(3)
     for name in (*EXACT, "class-token", "flattened"):
         black_box = net(name)
         head = find_classifier_head(black_box, images)

@@ -79,8 +79,8 @@ def test_tokens_that_are_no_grid_are_named():
 # reading a box
 
 
-def test_the_maps_are_what_a_plain_hook_sees(net, pictures):
-    black_box, images, seen = net("convolutional"), pictures(3), []
+def test_the_maps_are_what_a_plain_hook_sees(net, photos):
+    black_box, images, seen = net("convolutional"), photos(3), []
     feature_maps = [
         FeatureMap("stages.0", "maps", 8, (16, 16)),
         FeatureMap("stages.2", "maps", 16, (4, 4)),
@@ -99,31 +99,31 @@ def test_the_maps_are_what_a_plain_hook_sees(net, pictures):
     assert all(torch.equal(one, other) for one, other in zip(maps, seen, strict=True))
 
 
-def test_a_black_box_that_splits_its_batch_is_read_whole(net, pictures):
-    images, feature_maps = pictures(5), [FeatureMap("stages.1", "maps", 12, (8, 8))]
+def test_a_black_box_that_splits_its_batch_is_read_whole(net, photos):
+    images, feature_maps = photos(5), [FeatureMap("stages.1", "maps", 12, (8, 8))]
     _, whole = read_feature_maps(net("convolutional"), images, feature_maps)
     _, parts = read_feature_maps(net("convolutional", max_batch_size=2), images, feature_maps)
     assert torch.allclose(whole[0], parts[0], atol=1e-5)
 
 
-def test_gradients_reach_the_maps(net, pictures):
-    black_box, images = net("convolutional"), pictures(2).requires_grad_()
+def test_gradients_reach_the_maps(net, photos):
+    black_box, images = net("convolutional"), photos(2).requires_grad_()
     _, maps = read_feature_maps(black_box, images, [FeatureMap("stages.2", "maps", 16, (4, 4))])
     assert torch.autograd.grad(maps[0].sum(), images)[0].abs().sum() > 0
 
 
-def test_a_layer_that_is_not_there_is_named(net, pictures):
+def test_a_layer_that_is_not_there_is_named(net, photos):
     with pytest.raises(InputError, match=r"Convolutional has no layer 'layer9'"):
         read_feature_maps(
-            net("convolutional"), pictures(2), [FeatureMap("layer9", "maps", 1, (4, 4))]
+            net("convolutional"), photos(2), [FeatureMap("layer9", "maps", 1, (4, 4))]
         )
 
 
-def test_a_layer_that_is_never_queried_is_named(net, pictures):
+def test_a_layer_that_is_never_queried_is_named(net, photos):
     black_box = net("convolutional")
     black_box.model.add_module("idle", nn.Conv2d(3, 3, 1))
     with pytest.raises(InputError, match=r"'idle' of Convolutional returned 0 rows for 2 images"):
-        read_feature_maps(black_box, pictures(2), [FeatureMap("idle", "maps", 3, (16, 16))])
+        read_feature_maps(black_box, photos(2), [FeatureMap("idle", "maps", 3, (16, 16))])
 
 
 def test_a_black_box_without_a_module_is_told_what_to_write():
@@ -134,8 +134,8 @@ def test_a_black_box_without_a_module_is_told_what_to_write():
 # watching
 
 
-def test_calls_are_in_the_order_in_which_they_ended(net, pictures):
-    black_box, images = net("convolutional"), pictures(2)
+def test_calls_are_in_the_order_in_which_they_ended(net, photos):
+    black_box, images = net("convolutional"), photos(2)
     logits, calls = record_calls(black_box, images)
     names = [call.name for call in calls]
     assert (
@@ -149,7 +149,7 @@ def test_calls_are_in_the_order_in_which_they_ended(net, pictures):
     assert calls[-1].input.shape == (2, 16)
 
 
-def test_a_module_that_is_called_twice_is_left_out(pictures):
+def test_a_module_that_is_called_twice_is_left_out(photos):
     class Twice(nn.Module):
         def __init__(self):
             super().__init__()
@@ -158,12 +158,12 @@ def test_a_module_that_is_called_twice_is_left_out(pictures):
         def forward(self, x):
             return self.fc(self.act(self.conv(self.act(x))).mean((2, 3)))
 
-    _, calls = record_calls(TorchBlackBox(Twice()), pictures(2))
+    _, calls = record_calls(TorchBlackBox(Twice()), photos(2))
     assert [call.name for call in calls] == ["conv", "fc"]
 
 
-def test_a_black_box_that_takes_one_image_at_a_time_is_recorded_on_one(net, pictures):
-    black_box, images = net("convolutional", max_batch_size=1), pictures(3)
+def test_a_black_box_that_takes_one_image_at_a_time_is_recorded_on_one(net, photos):
+    black_box, images = net("convolutional", max_batch_size=1), photos(3)
     assert len(one_call(net("convolutional"), images, 2)) == 2
     assert len(one_call(black_box, images, 2)) == 1
     _, calls = record_calls(black_box, one_call(black_box, images, 2))
@@ -171,8 +171,8 @@ def test_a_black_box_that_takes_one_image_at_a_time_is_recorded_on_one(net, pict
 
 
 @pytest.mark.parametrize("name", ["convolutional", "channels-last", "class-token"])
-def test_nothing_is_left_behind(net, pictures, name):
-    black_box, images = net(name), pictures(2)
+def test_nothing_is_left_behind(net, photos, name):
+    black_box, images = net(name), photos(2)
     black_box.model.train()
     feature_map = FeatureMap({"convolutional": "stages"}.get(name, "norm"), "maps", 1, (4, 4))
     with untouched("watching", black_box.model, images=images):
@@ -181,7 +181,7 @@ def test_nothing_is_left_behind(net, pictures, name):
             own(images)
 
 
-def test_nothing_is_left_behind_by_a_model_that_raises(net, pictures):
+def test_nothing_is_left_behind_by_a_model_that_raises(net, photos):
     class Raising(nn.Module):
         def forward(self, x):
             raise RuntimeError("out of luck")
@@ -191,9 +191,9 @@ def test_nothing_is_left_behind_by_a_model_that_raises(net, pictures):
     feature_maps = [FeatureMap("stages.0", "maps", 8, (16, 16))]
     with untouched("watching", black_box.model):
         with pytest.raises(InputError, match="out of luck"):
-            record_calls(black_box, pictures(2))
+            record_calls(black_box, photos(2))
         with pytest.raises(InputError, match="out of luck"):
-            read_feature_maps(black_box, pictures(2), feature_maps)
+            read_feature_maps(black_box, photos(2), feature_maps)
         with (
             pytest.raises(InputError, match="no layer"),
             hooked(black_box, ["stages.0", "nowhere"], lambda _: print),
@@ -204,8 +204,8 @@ def test_nothing_is_left_behind_by_a_model_that_raises(net, pictures):
 # choosing
 
 
-def test_the_pyramid_has_one_outermost_block_a_side(net, pictures):
-    black_box, images = net("convolutional"), pictures(2)
+def test_the_pyramid_has_one_outermost_block_a_side(net, photos):
+    black_box, images = net("convolutional"), photos(2)
     _, calls = record_calls(black_box, images)
     maps = [feature_map for feature_map, _ in feature_maps_in(black_box, calls, images)]
     coarse = next(feature_map for feature_map in maps if feature_map.name == "stages")
@@ -219,8 +219,8 @@ def test_the_pyramid_has_one_outermost_block_a_side(net, pictures):
     assert [feature_map.side[0] for feature_map in coarser] == [8, 4]
 
 
-def test_a_plain_transformer_gives_two_earlier_blocks(net, pictures):
-    black_box, images = net("class-token"), pictures(2)
+def test_a_plain_transformer_gives_two_earlier_blocks(net, photos):
+    black_box, images = net("class-token"), photos(2)
     _, calls = record_calls(black_box, images)
     maps = [feature_map for feature_map, _ in feature_maps_in(black_box, calls, images)]
     coarse = next(feature_map for feature_map in maps if feature_map.name == "norm")

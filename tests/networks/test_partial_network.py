@@ -53,12 +53,12 @@ def test_the_layers_before_do_not_run():
     partial_network = network_after(
         TorchBlackBox(model, size=16), IMAGES[:1], FeatureMap("one", "maps", 4, (16, 16))
     )
-    asked = []
+    queried = []
     partial_network.black_box.module.stem.register_forward_pre_hook(
-        lambda module, given: asked.append(module.forward)
+        lambda module, given: queried.append(module.forward)
     )
     partial_network(torch.rand(2, 4, 16, 16), (3, 16, 16))
-    assert all(type(forward).__name__ == "_Zeros" for forward in asked)
+    assert all(type(forward).__name__ == "_Zeros" for forward in queried)
 
 
 def test_a_model_that_refuses_deepcopy_is_split_all_the_same():

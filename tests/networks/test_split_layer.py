@@ -12,7 +12,7 @@ from saliencykit.training.cache import maps_until
 SIZE = (3, 32, 32)
 
 
-def pictures(n=4, seed=0, side=32):
+def photos(n=4, seed=0, side=32):
     small = torch.rand(n, 3, 8, 8, generator=torch.Generator().manual_seed(seed))
     return nn.functional.interpolate(small, size=(side, side), mode="bilinear")
 
@@ -21,8 +21,8 @@ def maps_of(black_box, images, feature_map):
     return read_feature_maps(black_box, images, [feature_map])[1][0]
 
 
-def test_own_features_give_the_boxs_logits(trunk_box):
-    black_box, images = trunk_box(), pictures()
+def test_own_features_give_the_boxs_logits(trunk_black_box):
+    black_box, images = trunk_black_box(), photos()
     partial_network = choose_split_layer(black_box, images)
     assert isinstance(partial_network, PartialNetwork)
     with torch.no_grad():
@@ -41,15 +41,15 @@ def test_own_features_give_the_boxs_logits(trunk_box):
             )
 
 
-def test_the_cut_is_not_at_the_end(trunk_box):
-    black_box, images = trunk_box(), pictures()
+def test_the_cut_is_not_at_the_end(trunk_black_box):
+    black_box, images = trunk_black_box(), photos()
     partial_network = choose_split_layer(black_box, images)
     assert partial_network.feature_map.side[0] >= 8
     assert not partial_network.feature_map.name.startswith(("more", "fc"))
 
 
-def test_gradients_are_those_of_mixing_at_that_layer_with_a_plain_hook(trunk_box):
-    black_box, images, others = trunk_box(), pictures(), pictures(seed=1)
+def test_gradients_are_those_of_mixing_at_that_layer_with_a_plain_hook(trunk_black_box):
+    black_box, images, others = trunk_black_box(), photos(), photos(seed=1)
     partial_network = choose_split_layer(black_box, images)
     mask = torch.rand(
         4, 1, *partial_network.feature_map.side, generator=torch.Generator().manual_seed(2)
@@ -76,8 +76,8 @@ def test_gradients_are_those_of_mixing_at_that_layer_with_a_plain_hook(trunk_box
     assert grad.abs().sum() > 0
 
 
-def test_layers_before_it_do_not_run(trunk_box):
-    black_box, images = trunk_box(), pictures()
+def test_layers_before_it_do_not_run(trunk_black_box):
+    black_box, images = trunk_black_box(), photos()
     partial_network = choose_split_layer(black_box, images)
     inner = partial_network.black_box.module.stages[0][0]
     assert isinstance(inner, nn.Conv2d)
@@ -87,10 +87,10 @@ def test_layers_before_it_do_not_run(trunk_box):
     ).all()
 
 
-def test_a_black_box_that_splits_its_batch(trunk_box):
-    images = pictures(5)
+def test_a_black_box_that_splits_its_batch(trunk_black_box):
+    images = photos(5)
     for most in (1, 2):
-        black_box = trunk_box(max_batch_size=most)
+        black_box = trunk_black_box(max_batch_size=most)
         partial_network = choose_split_layer(black_box, images)
         with torch.no_grad():
             assert torch.allclose(
@@ -100,8 +100,8 @@ def test_a_black_box_that_splits_its_batch(trunk_box):
             )
 
 
-def test_the_model_comes_back_as_it_was(trunk_box):
-    black_box, images = trunk_box(), pictures()
+def test_the_model_comes_back_as_it_was(trunk_black_box):
+    black_box, images = trunk_black_box(), photos()
     black_box.model.train()
     with untouched("choose_split_layer", black_box.model, images=images):
         partial_network = choose_split_layer(black_box, images)
@@ -109,8 +109,8 @@ def test_the_model_comes_back_as_it_was(trunk_box):
         maps_until(black_box.optimized_for(images), images, partial_network.feature_map)
 
 
-def test_the_maps_that_are_cached_are_those_that_it_takes(trunk_box):
-    black_box, images = trunk_box(), pictures()
+def test_the_maps_that_are_cached_are_those_that_it_takes(trunk_black_box):
+    black_box, images = trunk_black_box(), photos()
     partial_network, many = choose_split_layer(black_box, images), black_box.optimized_for(images)
     with torch.no_grad():
         maps = maps_until(many, images, partial_network.feature_map)
@@ -130,7 +130,7 @@ def test_where_there_is_no_place_to_cut():
             y = self.second(self.first(x).relu())
             return self.last(torch.cat([y.mean((2, 3)), x.mean((2, 3))], 1))
 
-    images = pictures()
+    images = photos()
     assert choose_split_layer(TorchBlackBox(Dense()), images) is None
     assert (
         choose_split_layer(
@@ -140,8 +140,8 @@ def test_where_there_is_no_place_to_cut():
     )
 
 
-def test_a_model_that_deepcopy_cannot_copy(trunk_box):
-    black_box, images = trunk_box(), pictures()
+def test_a_model_that_deepcopy_cannot_copy(trunk_black_box):
+    black_box, images = trunk_black_box(), photos()
     black_box.model.lock = (item for item in ())
     assert choose_split_layer(black_box, images) is not None
 
@@ -155,7 +155,7 @@ def test_models_of_timm(name):
         torch.manual_seed(0)
         black_box = wrap_timm(timm.create_model(name, num_classes=7))
     side = black_box.input_size[0]
-    images = pictures(3, side=side)
+    images = photos(3, side=side)
     with untouched("choose_split_layer", black_box.model, images=images):
         partial_network = choose_split_layer(black_box, images)
     assert partial_network is not None

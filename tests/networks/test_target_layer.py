@@ -1,4 +1,4 @@
-"""The layer that Grad-CAM reads: which one it is, that its maps lie over the picture, and what is
+"""The layer that Grad-CAM reads: which one it is, that its maps lie over the image, and what is
 said where there is none.
 """
 
@@ -24,13 +24,13 @@ def seeded(build):
         return build().eval()
 
 
-def pictures(side=32, n=2):
+def photos(side=32, n=2):
     return torch.rand(n, 3, side, side, generator=Generator().manual_seed(0))
 
 
 class Transformer(nn.Module):
     """Tokens of 4 x 4 pixels, a class token unless pooled; `shuffled` tokens do not stand in the
-    order of the picture.
+    order of the image.
     """
 
     def __init__(self, *, pooled=False, shuffled=False):
@@ -123,7 +123,7 @@ def convolutional(*last):
 )
 def test_the_last_layer_that_is_a_map_and_moves_the_answer(build, name, layout, side, prefix):
     model = seeded(build)
-    feature_map = find_target_layer(TorchBlackBox(model), pictures())
+    feature_map = find_target_layer(TorchBlackBox(model), photos())
     assert (feature_map.name, feature_map.layout, feature_map.side, feature_map.prefix) == (
         name,
         layout,
@@ -145,7 +145,7 @@ def test_channels_last():
         def forward(self, x):
             return self.head(self.norm(self.stem(x).permute(0, 2, 3, 1)).mean((1, 2)))
 
-    feature_map = find_target_layer(TorchBlackBox(seeded(Last)), pictures())
+    feature_map = find_target_layer(TorchBlackBox(seeded(Last)), photos())
     assert (feature_map.name, feature_map.layout, feature_map.side) == ("norm", "last", (8, 8))
 
 
@@ -157,7 +157,7 @@ def test_a_pool_with_weights_is_a_layer_like_others():
         TorchBlackBox(
             seeded(lambda: convolutional(PoolFormer(6, 6, 3), nn.Flatten(), nn.Linear(726, 4)))
         ),
-        pictures(),
+        photos(),
     )
     assert feature_map.name == "4"
 
@@ -168,7 +168,7 @@ def test_dropout_behind_a_layer_is_not_the_layer():
             nn.Dropout(), nn.Conv2d(6, 5, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()
         )
     )
-    assert find_target_layer(TorchBlackBox(net), pictures()).name == "3"
+    assert find_target_layer(TorchBlackBox(net), photos()).name == "3"
 
 
 def test_maps_of_more_than_half_the_side_count_in_small_images_or_when_named():
@@ -178,17 +178,17 @@ def test_maps_of_more_than_half_the_side_count_in_small_images_or_when_named():
         head = nn.Linear(4 * (side - 4) ** 2, 3)
         return TorchBlackBox(seeded(lambda: nn.Sequential(*convolutions, nn.Flatten(), head)))
 
-    assert find_target_layer(for_side(16), pictures(16)).side == (12, 12)
+    assert find_target_layer(for_side(16), photos(16)).side == (12, 12)
     with pytest.raises(InputError, match="passes a gradient"):
-        find_target_layer(for_side(72), pictures(72, 1))
-    assert find_target_layer(for_side(72), pictures(72, 1), "3").side == (68, 68)
+        find_target_layer(for_side(72), photos(72, 1))
+    assert find_target_layer(for_side(72), photos(72, 1), "3").side == (68, 68)
 
 
 @pytest.mark.parametrize(
     "build", [Transformer, lambda: convolutional(nn.Flatten(), nn.Linear(1014, 5))]
 )
 def test_a_bright_patch_lights_up_its_place(build):
-    black_box, images = TorchBlackBox(seeded(build)), pictures(n=1)
+    black_box, images = TorchBlackBox(seeded(build)), photos(n=1)
     feature_map = find_target_layer(black_box, images)
     for y, x in ((4, 8), (24, 16), (12, 28)):
         bright = images.clone()
@@ -206,7 +206,7 @@ def test_tokens_in_another_order_than_the_image_are_refused():
     with pytest.raises(
         InputError, match=r"keeps its tokens in the order of the image \(not so: norm1"
     ) as caught:
-        find_target_layer(TorchBlackBox(seeded(lambda: Transformer(shuffled=True))), pictures())
+        find_target_layer(TorchBlackBox(seeded(lambda: Transformer(shuffled=True))), photos())
     assert "rise" in str(caught.value)
 
 
@@ -215,8 +215,8 @@ def test_a_layer_can_be_named():
         seeded(lambda: convolutional(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 5)))
     )
     named = FeatureMap("1", "maps", 8, (15, 15), image_size=(32, 32))
-    assert find_target_layer(black_box, pictures(), "1") == named
-    assert find_target_layer(black_box, pictures()).name == "3"
+    assert find_target_layer(black_box, photos(), "1") == named
+    assert find_target_layer(black_box, photos()).name == "3"
 
 
 @pytest.mark.parametrize(
@@ -235,23 +235,21 @@ def test_a_named_layer_that_will_not_do_is_refused_with_others(name, says):
         seeded(lambda: convolutional(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 5)))
     )
     with pytest.raises(InputError, match=says):
-        find_target_layer(black_box, pictures(), name)
+        find_target_layer(black_box, photos(), name)
 
 
 def test_a_named_layer_that_is_used_twice_is_refused():
     with pytest.raises(InputError, match="does not return one tensor in one call per forward pass"):
-        find_target_layer(TorchBlackBox(seeded(Shared)), pictures(), "block")
+        find_target_layer(TorchBlackBox(seeded(Shared)), photos(), "block")
 
 
 def test_models_without_maps_are_refused_with_the_way_out():
     with pytest.raises(InputError, match=r"no layer of Sequential passes .* 'rise'"):
-        find_target_layer(
-            TorchBlackBox(nn.Sequential(nn.Flatten(), nn.Linear(3072, 4))), pictures()
-        )
+        find_target_layer(TorchBlackBox(nn.Sequential(nn.Flatten(), nn.Linear(3072, 4))), photos())
     with pytest.raises(
         InputError, match=r"PlantedEvidence does not expose a torch module.* 'rise'"
     ):
-        find_target_layer(PlantedEvidence(), pictures())
+        find_target_layer(PlantedEvidence(), photos())
 
 
 @pytest.mark.parametrize(
@@ -262,7 +260,7 @@ def test_the_model_and_the_random_state_are_untouched(build):
     with untouched("find_target_layer", model):
         black_box = TorchBlackBox(model)
         logits, leaves = logits_and_activations(
-            black_box, pictures(), find_target_layer(black_box, pictures())
+            black_box, photos(), find_target_layer(black_box, photos())
         )
         torch.autograd.grad(logits.sum(), leaves)
         assert torch.is_grad_enabled()
@@ -272,12 +270,12 @@ def test_it_is_found_once_for_each_size_and_forgotten_with_the_model():
     model = seeded(Transformer)
     calls = []
     model.norm.register_forward_hook(lambda *given: calls.append(1))
-    find_target_layer(TorchBlackBox(model), pictures())
-    asked = len(calls)
-    assert asked > 0
-    assert find_target_layer(TorchBlackBox(model), pictures(n=1)).side == (8, 8)
-    assert len(calls) == asked
-    assert find_target_layer(TorchBlackBox(model), pictures(16)).side == (4, 4)
+    find_target_layer(TorchBlackBox(model), photos())
+    queried = len(calls)
+    assert queried > 0
+    assert find_target_layer(TorchBlackBox(model), photos(n=1)).side == (8, 8)
+    assert len(calls) == queried
+    assert find_target_layer(TorchBlackBox(model), photos(16)).side == (4, 4)
     gone = weakref.ref(model)
     del model
     gc.collect()
@@ -289,7 +287,7 @@ def test_it_is_found_once_for_each_size_and_forgotten_with_the_model():
 def test_a_cut_gives_the_gradients_of_the_whole_graph(limit, frozen):
     model = seeded(lambda: convolutional(nn.Conv2d(6, 4, 3), nn.Flatten(), nn.Linear(484, 5)))
     model.double().requires_grad_(not frozen)  # no rounding flips a ReLU
-    images, kept = pictures(n=3).double(), []
+    images, kept = photos(n=3).double(), []
     black_box = TorchBlackBox(model, max_batch_size=limit)
     with torch.no_grad():
         logits, leaves = logits_and_activations(
@@ -311,9 +309,9 @@ def test_nothing_before_the_cut_is_recorded():
     recorded = []
     model[0].register_forward_hook(lambda m, given, output: recorded.append(output.requires_grad))
     black_box = TorchBlackBox(model)
-    feature_map = find_target_layer(black_box, pictures())
+    feature_map = find_target_layer(black_box, photos())
     recorded.clear()
-    logits_and_activations(black_box, pictures(), feature_map)
+    logits_and_activations(black_box, photos(), feature_map)
     assert recorded == [False]
 
 
@@ -335,9 +333,9 @@ def test_a_model_that_sets_the_mode_by_itself_can_be_cut_where_it_is_named():
         )
     )
     with pytest.raises(InputError, match="passes a gradient"):
-        find_target_layer(black_box, pictures())
+        find_target_layer(black_box, photos())
     logits, leaves = logits_and_activations(
-        black_box, pictures(), find_target_layer(black_box, pictures(), "1")
+        black_box, photos(), find_target_layer(black_box, photos(), "1")
     )
     assert torch.autograd.grad(logits[:, 0].sum(), leaves)[0].any()
 
@@ -352,15 +350,15 @@ def test_logits_that_do_not_depend_on_a_named_layer_are_refused():
     )
     black_box.model.requires_grad_(False)
     with pytest.raises(GradientError, match="do not depend on the output of '0'"):
-        logits_and_activations(black_box, pictures(), find_target_layer(black_box, pictures(), "0"))
+        logits_and_activations(black_box, photos(), find_target_layer(black_box, photos(), "0"))
 
 
 def test_bfloat16_models():
     model = seeded(Transformer).to(torch.bfloat16)
     black_box = TorchBlackBox(model)
-    feature_map = find_target_layer(black_box, pictures())
+    feature_map = find_target_layer(black_box, photos())
     assert feature_map.name == "norm1"
-    logits, leaves = logits_and_activations(black_box, pictures(), feature_map)
+    logits, leaves = logits_and_activations(black_box, photos(), feature_map)
     assert leaves[0].dtype == torch.bfloat16
     assert torch.autograd.grad(logits[:, 0].sum(), leaves)[0].isfinite().all()
 

@@ -46,7 +46,7 @@ def test_documented_names_are_registered(kind, names):
 def test_everything_has_defaults_and_prints_as_its_configuration(kind):
     for name, factory in PROVIDERS[kind]().items():
         if name in ("on-surrogate", "stored"):
-            continue  # there is no surrogate of everybody's box, and no run of everybody's pictures
+            continue  # there is no surrogate of everybody's box, and no run of everybody's images
         thing = factory()
         assert repr(thing).startswith(type(thing).__name__ + "(")
         # networks are equal if they are the same

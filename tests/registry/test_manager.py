@@ -133,8 +133,8 @@ def test_unknown_names_come_with_a_suggestion(plugins):
             "PluginValidationError: .*provide_alternativs",
         ),
         (
-            GOOD.replace("provide_alternatives()", "provide_alternatives(colour)"),
-            "PluginValidationError: .*colour",
+            GOOD.replace("provide_alternatives()", "provide_alternatives(color)"),
+            "PluginValidationError: .*color",
         ),
         (
             GOOD.replace("@hookimpl", ""),
@@ -186,7 +186,7 @@ def test_a_plugin_that_does_not_load_is_left_out_with_the_reason(plugins, source
 def test_a_failing_hook_warns_once_and_its_plugin_is_left_out(plugins, body, words):
     source = f"{GOOD}\n    @hookimpl\n    def provide_maskers():\n        {body}\n"
     registry = plugins(bad=source)
-    assert state(registry, "bad") == ""  # nothing is known before somebody asks
+    assert state(registry, "bad") == ""  # nothing is known before somebody looks
     with pytest.warns(UserWarning, match=words):
         assert set(registry.names("masker")) == {
             n for n in registry.names("masker") if n.startswith("saliencykit/")
@@ -201,20 +201,20 @@ def test_a_failing_hook_warns_once_and_its_plugin_is_left_out(plugins, body, wor
 def test_a_hook_is_called_only_when_its_kind_is_needed(plugins):
     source = """
         from saliencykit import hookimpl
-        asked = []
+        queried = []
 
         @hookimpl
         def provide_terms():
-            asked.append("terms")
+            queried.append("terms")
             return {}
     """
     registry = plugins(lazy=source)
     registry.names("alternative")
-    asked = registry.manager.get_plugin("lazy").asked
-    assert asked == []
+    queried = registry.manager.get_plugin("lazy").queried
+    assert queried == []
     registry.names("term")
     registry.names("term")
-    assert asked == ["terms"]
+    assert queried == ["terms"]
 
 
 def test_a_factory_that_needs_a_missing_package(plugins):
@@ -418,14 +418,14 @@ def test_register_names_a_class(own):
 
 
 def test_register_reads_the_kind_from_the_base_class(own):
-    class Grey(Alternative):
+    class Gray(Alternative):
         def fill(self, images, generator, mask=None):
             return images * 0 + 0.5
 
-    saliencykit.register("grey", Grey)
+    saliencykit.register("gray", Gray)
     saliencykit.register("planted", PlantedEvidence)
-    assert "local/grey" in own.names("alternative")
-    assert "local/grey" not in own.names("masker")
+    assert "local/gray" in own.names("alternative")
+    assert "local/gray" not in own.names("masker")
     assert as_black_box("planted:num_classes=2").num_classes == 2
 
 
@@ -465,7 +465,7 @@ def test_black_boxes_from_models_and_functions(own):
     black_box = as_black_box(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 2)))
     assert black_box(torch.rand(1, 3, 2, 2)).shape == (1, 2)
     black_box = as_black_box(
-        lambda pictures: np.stack([pictures.mean((1, 2, 3)), 1 - pictures.mean((1, 2, 3))], 1)
+        lambda images: np.stack([images.mean((1, 2, 3)), 1 - images.mean((1, 2, 3))], 1)
     )
     assert not black_box.differentiable
     with pytest.raises(

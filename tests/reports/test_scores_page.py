@@ -45,7 +45,7 @@ def page(tmp_path_factory):
 def test_the_page_is_well_formed_and_self_contained(page, addresses):
     text = page.read_text(encoding="utf-8")
     shown = addresses(text)
-    assert len(shown) == 3 * (1 + 4 * 3), "three pictures, four methods, overlay and two sides"
+    assert len(shown) == 3 * (1 + 4 * 3), "three images, four methods, overlay and two sides"
     assert all(address.startswith("data:image/") for address in shown)
     assert "http:" not in text
     assert "https:" not in text
@@ -116,8 +116,8 @@ def test_chromium_renders_the_page(page, tmp_path, width, scheme, paper):
         frame.as_uri(),
     ]
     subprocess.run(command, capture_output=True, timeout=120, check=True)
-    picture = Image.open(shot).convert("RGB").crop((0, 0, width, 1500))
-    assert picture.getpixel((width - 3, 3)) == paper
-    assert len(picture.getcolors(1 << 22)) > 200, "photos and curves are there"
-    edge = picture.crop((width - 4, 0, width, 1500)).getcolors(1 << 16)
+    image = Image.open(shot).convert("RGB").crop((0, 0, width, 1500))
+    assert image.getpixel((width - 3, 3)) == paper
+    assert len(image.getcolors(1 << 22)) > 200, "photos and curves are there"
+    edge = image.crop((width - 4, 0, width, 1500)).getcolors(1 << 16)
     assert max(edge)[0] > 0.99 * 4 * 1500, "nothing sticks out at the right"

@@ -98,7 +98,7 @@ def test_results_inside_the_images_are_refused(run, place, black_box, images):
     assert sorted(images[0].iterdir()) == before
 
 
-def test_results_beside_the_images_and_through_a_link_are_judged_by_where_they_lie(
+def test_results_beside_the_images_and_through_a_link_are_scored_by_where_they_lie(
     black_box, images, tmp_path
 ):
     explained(black_box, images[0], tmp_path / "images-results")

@@ -95,5 +95,5 @@ def planted():
 
 
 @pytest.fixture
-def patch_box():
+def patch_black_box():
     return TorchBlackBox(Patches().eval(), mean=(0, 0, 0), std=(1, 1, 1), size=16)

@@ -22,20 +22,20 @@ def folder(tmp_path, planted):
     return tmp_path / "photos"
 
 
-def test_a_folder_is_read_with_its_subfolders(folder, patch_box, planted):
+def test_a_folder_is_read_with_its_subfolders(folder, patch_black_box, planted):
     labels = planted(8)[2]
-    found = load_check_images(folder, patch_box)
+    found = load_check_images(folder, patch_black_box)
     assert torch.equal(found.labels, labels)
     assert found.images.shape == (8, 3, 16, 16)
     assert list(found.missing.values()) == [1]
     assert "damaged.png" in next(iter(found.missing))
     assert (
-        load_check_images(str(folder), patch_box, max_images=4).labels.tolist()
+        load_check_images(str(folder), patch_black_box, max_images=4).labels.tolist()
         == labels[[0, 2, 4, 6]].tolist()
     ), "evenly spaced"
 
 
-def test_tensors_samples_pairs_and_arrays_are_read(planted, patch_box):
+def test_tensors_samples_pairs_and_arrays_are_read(planted, patch_black_box):
     black_box, images, labels = planted(6)
     for data in (
         images,
@@ -48,7 +48,7 @@ def test_tensors_samples_pairs_and_arrays_are_read(planted, patch_box):
         assert torch.equal(found.labels, labels), "given labels are ignored"
         assert torch.equal(found.images, images)
     arrays = [(image * 255).round().byte().permute(1, 2, 0).numpy() for image in images]
-    assert torch.equal(load_check_images(arrays, patch_box).labels, labels)
+    assert torch.equal(load_check_images(arrays, patch_black_box).labels, labels)
     assert len(load_check_images(images, black_box, max_images=5).labels) == 5
 
 

@@ -13,14 +13,14 @@ from saliencykit.sanity.model_randomization_check import model_randomization
 from saliencykit.testing.black_boxes import PlantedEvidence
 
 
-def test_a_masker_that_queries_the_model_passes_and_edges_fail(maskers, planted, patch_box):
+def test_a_masker_that_queries_the_model_passes_and_edges_fail(maskers, planted, patch_black_box):
     """Without any training: Adebayo's test. A model of random patches does not respond to the
     patch in the image.
     """
     _, images, labels = planted(16)
-    assert torch.equal(patch_box(images).argmax(1), labels)
+    assert torch.equal(patch_black_box(images).argmax(1), labels)
     found = model_randomization(
-        patch_box, "occlusion:window=4,stride=2", images, randomize="weights"
+        patch_black_box, "occlusion:window=4,stride=2", images, randomize="weights"
     )
     assert found.passed, found.line
     assert found.same.mean == 1
@@ -31,20 +31,21 @@ def test_a_masker_that_queries_the_model_passes_and_edges_fail(maskers, planted,
         None,
         "weights",
     )
-    edges = model_randomization(patch_box, maskers["edges"], images)
+    edges = model_randomization(patch_black_box, maskers["edges"], images)
     assert edges.passed is False
     assert edges.difference.mean == 0
     assert "model-randomization: FAIL" in edges.line
     assert (
-        model_randomization(patch_box, "whole-image", images, randomize="weights").passed is False
+        model_randomization(patch_black_box, "whole-image", images, randomize="weights").passed
+        is False
     )
 
 
-def test_noise_is_unclear_and_missing_masks_are_counted(maskers, planted, patch_box):
+def test_noise_is_unclear_and_missing_masks_are_counted(maskers, planted, patch_black_box):
     _, images, labels = planted(16)
-    noise = model_randomization(patch_box, "random", images)
+    noise = model_randomization(patch_black_box, "random", images)
     assert noise.passed is None
-    halting = model_randomization(patch_box, maskers["halting"], images, labels)
+    halting = model_randomization(patch_black_box, maskers["halting"], images, labels)
     assert sum(halting.missing.values()) == 3 * 8
     assert halting.difference.n == 8
 
@@ -59,14 +60,16 @@ def test_another_model_may_be_given(planted, maskers):
     assert (found.passed, found.randomize) == (False, "given")
 
 
-def test_a_trained_masker_is_trained_again(planted, patch_box):
+def test_a_trained_masker_is_trained_again(planted, patch_black_box):
     """Two steps say nothing; what is trained, on what and for whom is right."""
     _, images, _ = planted(24)
-    before = {name: values.clone() for name, values in patch_box.model.state_dict().items()}
-    masker = RealTimeMasker(masking_network(patch_box, images, encoder="own")).bind(patch_box)
+    before = {name: values.clone() for name, values in patch_black_box.model.state_dict().items()}
+    masker = RealTimeMasker(masking_network(patch_black_box, images, encoder="own")).bind(
+        patch_black_box
+    )
     told = []
     found = model_randomization(
-        patch_box,
+        patch_black_box,
         masker,
         images,
         steps=2,
@@ -79,10 +82,11 @@ def test_a_trained_masker_is_trained_again(planted, patch_box):
     assert ("training for the model", 2, 2) in told
     assert ("training for the random model", 2, 2) in told
     assert all(
-        torch.equal(before[name], values) for name, values in patch_box.model.state_dict().items()
+        torch.equal(before[name], values)
+        for name, values in patch_black_box.model.state_dict().items()
     )
     given = model_randomization(
-        patch_box,
+        patch_black_box,
         masker,
         images[:4],
         training_data=images,
@@ -91,9 +95,9 @@ def test_a_trained_masker_is_trained_again(planted, patch_box):
     )
     assert given.difference.n == 4
     with pytest.raises(InputError, match="it needs 12"):
-        model_randomization(patch_box, masker, images[:4])
+        model_randomization(patch_black_box, masker, images[:4])
     with pytest.raises(InputError, match="fit_options"):
-        model_randomization(patch_box, masker, images, fit_options={"stpes": 2})
+        model_randomization(patch_black_box, masker, images, fit_options={"stpes": 2})
 
 
 def crops(step):

@@ -11,13 +11,13 @@ from saliencykit.testing.black_boxes import PlantedEvidence, small_network
 IMAGES = torch.rand(32, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 
 
-def box_of(**options):
+def black_box_of(**options):
     return TorchBlackBox(small_network(), **options)
 
 
 @pytest.mark.parametrize("what", ["head", "weights"])
 def test_the_model_is_unchanged(what):
-    black_box = box_of()
+    black_box = black_box_of()
     before = {name: values.clone() for name, values in black_box.model.state_dict().items()}
     state = torch.get_rng_state()
     twin = randomized(black_box, IMAGES, what)
@@ -40,7 +40,7 @@ def test_the_model_is_unchanged(what):
 
 
 def test_logits_keep_their_spread_and_get_one_mean():
-    black_box = box_of()
+    black_box = black_box_of()
     intact, random = black_box(IMAGES).detach(), randomized(black_box, IMAGES)(IMAGES)
     assert float((random - random.mean(0)).std()) == pytest.approx(
         float((intact - intact.mean(0)).std()), rel=1e-3
@@ -61,7 +61,7 @@ def test_wrong_arguments_are_refused():
     with pytest.raises(InputError, match="random_model="):
         randomized(PlantedEvidence(), IMAGES)
     with pytest.raises(InputError, match="'head' or 'weights'"):
-        randomized(box_of(), IMAGES, "tail")
+        randomized(black_box_of(), IMAGES, "tail")
     headless = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
     with pytest.raises(InputError, match="no linear or convolutional layer"):
         randomized(TorchBlackBox(headless), IMAGES, "head")

@@ -8,9 +8,11 @@ from saliencykit.core.errors import InputError, SaliencyKitError
 from saliencykit.sanity import CHECKS, sanity_checks
 
 
-def test_a_sane_masker_passes_all_checks(maskers, planted, patch_box, tmp_path):
+def test_a_sane_masker_passes_all_checks(maskers, planted, patch_black_box, tmp_path):
     _, images, _ = planted(24)
-    report = sanity_checks(patch_box, "occlusion:window=4,stride=2", images, randomize="weights")
+    report = sanity_checks(
+        patch_black_box, "occlusion:window=4,stride=2", images, randomize="weights"
+    )
     assert [each.name for each in report.results] == list(CHECKS)
     assert report.results[0].passed
     assert report.results[2].passed

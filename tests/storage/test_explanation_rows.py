@@ -24,7 +24,7 @@ def test_a_line_and_back():
     assert (back.name, back.image_key) == ("é/a.png", "fffffffffffffffb")
 
 
-def test_a_failed_picture_and_what_a_newer_version_wrote():
+def test_a_failed_image_and_what_a_newer_version_wrote():
     row = ExplainedRow(name="b", index=8, failure="it is damaged")
     assert typed(json.loads(row.line()) | {"new": 1}, ExplainedRow, "a row") == row
     assert row.in_shard("maps-0-1").key == "8"

@@ -43,19 +43,19 @@ def test_it_learns_and_leaves_a_box_behind(lesson):
     assert sum(s.loss for s in steps[-20:]) < 0.2 * sum(s.loss for s in steps[:20])
     assert not any(p.requires_grad or p.grad is not None for p in student.model.parameters())
     assert not student.model.training
-    pictures, answers = lesson
+    photos, answers = lesson
     with torch.no_grad():
-        found = student(pictures.images(torch.arange(50)))
+        found = student(photos.images(torch.arange(50)))
     assert (found.argmax(1) == answers.argmax(1)).float().mean() > 0.9
     assert steps[0].phase == "training"
     assert steps[0].of == 150
 
 
 def test_the_loss_is_the_divergence_in_nats(lesson):
-    pictures, answers = lesson
+    photos, answers = lesson
     _, steps = taught(lesson, steps=1, batch_size=50, lr=1e-9)
     reference = black_box().model.train()
-    mine = reference((pictures.images(torch.arange(50)) - 0.5) / 0.25).log_softmax(1)
+    mine = reference((photos.images(torch.arange(50)) - 0.5) / 0.25).log_softmax(1)
     theirs = answers.log_softmax(1)
     assert steps[0].loss == pytest.approx(
         float((theirs.exp() * (theirs - mine)).sum(1).mean().detach()), rel=1e-4
@@ -68,7 +68,7 @@ def test_the_same_seed_learns_the_same(lesson):
     assert not torch.equal(one, other)
 
 
-def test_more_pictures_a_step_than_there_are(lesson):
+def test_more_photos_a_step_than_there_are(lesson):
     assert len(taught(lesson, steps=3, batch_size=500)[1]) == 3
 
 

@@ -19,17 +19,17 @@ def logits(generator):
 PLACES = {"whole": torch.arange(0, 24, 2), "half": torch.arange(1, 24, 2)}
 
 
-def test_against_the_formulas_picture_by_picture(logits):
+def test_against_the_formulas_photo_by_photo(logits):
     mine, theirs = logits
     figures = fidelity(mine, theirs, PLACES)
     kl, same, apart = ({"whole": [], "half": []} for _ in range(3))
-    for picture in range(12):
-        asked = int(theirs[2 * picture].argmax())
-        for kind, row in (("whole", 2 * picture), ("half", 2 * picture + 1)):
+    for photo in range(12):
+        queried = int(theirs[2 * photo].argmax())
+        for kind, row in (("whole", 2 * photo), ("half", 2 * photo + 1)):
             q, p = softmax(mine[row].double().numpy()), softmax(theirs[row].double().numpy())
             kl[kind].append(sum(a * math.log(a / b) for a, b in zip(p, q, strict=True)))
             same[kind].append(p[q.argmax()] >= p.max() - 0.02)
-            apart[kind].append(abs(p[asked] - q[asked]))
+            apart[kind].append(abs(p[queried] - q[queried]))
     for kind in PLACES:
         assert figures[kind]["n"] == 12
         for name, values in (("kl", kl), ("agreement", same), ("difference", apart)):

@@ -11,7 +11,7 @@ from saliencykit.core.errors import ContractError, GradientError, InputError
 from saliencykit.testing.black_boxes import Broken, Counting, PlantedEvidence, QueryOnly, iou
 from saliencykit.testing.unchanged import untouched
 
-GREY = "constant:color=0.5"
+GRAY = "constant:color=0.5"
 # a few steps teach nothing
 quiet = pytest.mark.filterwarnings("ignore:the surrogate and its box disagree")
 
@@ -20,18 +20,18 @@ def seeded(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-def pictures(count=40):
+def photos(count=40):
     return PlantedEvidence().examples(count, generator=seeded())[0]
 
 
 def small(black_box=None, images=None, **options):
     """A few steps."""
     black_box = QueryOnly(PlantedEvidence()) if black_box is None else black_box
-    images = pictures() if images is None else images
+    images = photos() if images is None else images
     return fit_surrogate(
         black_box,
         images,
-        **({"queries": 60, "steps": 4, "batch_size": 16, "alternative": GREY} | options),
+        **({"queries": 60, "steps": 4, "batch_size": 16, "alternative": GRAY} | options),
     )
 
 
@@ -52,17 +52,17 @@ def planted():
         warnings.simplefilter("error")  # and no word about disagreement
         made = fit_surrogate(
             black_box,
-            pictures(200),
+            photos(200),
             network=network,
             queries=1500,
             steps=220,
             lr=5e-3,
-            alternative=GREY,
+            alternative=GRAY,
         )
     return made, black_box
 
 
-def test_it_agrees_with_a_box_that_is_only_asked(planted):
+def test_it_agrees_with_a_box_that_is_only_queried(planted):
     surrogate, black_box = planted
     figures = surrogate.metadata["fidelity"]
     assert list(figures) == ["whole", "10% kept", "25% kept", "50% kept", "75% kept", "all"]
@@ -73,7 +73,7 @@ def test_it_agrees_with_a_box_that_is_only_asked(planted):
     assert figures["all"]["n"] == surrogate.metadata["held_out"] == 40
     assert surrogate.metadata["low_fidelity"] is False
     assert "mean difference of 0.15" in surrogate.metadata["rule"]
-    # once more on masked pictures that nobody has seen, drawn here: one half is grey
+    # once more on masked images that nobody has seen, drawn here: one half is gray
     images, _ = PlantedEvidence().examples(100, generator=seeded(9))
     images[:50, :, :, :8], images[50:, :, :8] = 0.5, 0.5
     with torch.no_grad():
@@ -98,23 +98,23 @@ def test_the_budget_is_spent_and_not_exceeded(queries):
 
 
 @quiet
-def test_a_function_that_has_not_answered_yet_is_not_asked_in_between():
-    asked = []
+def test_a_function_that_has_not_answered_yet_is_not_queried_in_between():
+    queried = []
 
     def service(images):
-        asked.append(len(images))
+        queried.append(len(images))
         return images.mean((1, 2)) / images.mean((1, 2)).sum(1, keepdims=True)
 
     made = small(
         FunctionBlackBox(service, size=16, class_names=["red", "green", "blue"]), queries=50
     )
-    assert sum(asked) == 50
+    assert sum(queried) == 50
     assert made.num_classes == 3
     assert made.class_names == ["red", "green", "blue"]
     assert made.preprocessing.fit == "squash"
-    labelled = [(image, 77) for image in pictures(10)]  # labels that are nobody's
+    labelled = [(image, 77) for image in photos(10)]  # labels that are nobody's
     small(FunctionBlackBox(service, size=16), labelled, queries=50)
-    assert sum(asked) == 100
+    assert sum(queried) == 100
 
 
 @quiet
@@ -134,7 +134,7 @@ def test_the_same_seed_gives_the_same_surrogate_and_nothing_else_changes():
 
 
 @quiet
-def test_a_box_that_dies_is_asked_only_for_the_rest(tmp_path):
+def test_a_box_that_dies_is_queried_only_for_the_rest(tmp_path):
     whole = small(queries=80)
 
     class DyingError(Exception):
@@ -169,7 +169,7 @@ def test_steps_are_told():
     assert (steps[1].number, steps[1].of) == (60, 60)
 
 
-def test_a_box_that_answers_nan_is_named():
+def test_a_black_box_that_answers_nan_is_named():
     with pytest.raises(
         ContractError, match=r"Broken.*NaN.*image \d+.* 0 of 60, are lost; give checkpoint_dir="
     ):
@@ -206,12 +206,12 @@ def test_mistakes_are_named(options, words):
         small(**options)
 
 
-def test_fit_says_what_to_do_for_a_box_that_is_only_asked():
+def test_fit_says_what_to_do_for_a_box_that_is_only_queried():
     with pytest.raises(
         GradientError,
         match=r"surrogate = fit_surrogate\(model, images\).*saliencykit fit-surrogate",
     ):
-        fit(QueryOnly(PlantedEvidence()), pictures(8))
+        fit(QueryOnly(PlantedEvidence()), photos(8))
 
 
 @pytest.mark.slow
@@ -219,13 +219,13 @@ def test_a_masker_trained_on_it_finds_the_patch_for_the_box(planted, tmp_path):
     pytest.importorskip("accelerate")
     surrogate, _ = planted
     masker = fit(
-        surrogate, pictures(200), steps=200, batch_size=16, alternative=GREY, views_per_image=1
+        surrogate, photos(200), steps=200, batch_size=16, alternative=GRAY, views_per_image=1
     )
     assert masker.metadata["validation"]["passed"]
     black_box = Counting(QueryOnly(PlantedEvidence()))
     images, labels = PlantedEvidence().examples(40, generator=seeded(5))
     answer = explain(
-        black_box, images, labels, masker=OnSurrogate(surrogate, masker), alternative=GREY
+        black_box, images, labels, masker=OnSurrogate(surrogate, masker), alternative=GRAY
     )
     assert (
         black_box.num_images == 120
@@ -240,7 +240,7 @@ def test_a_masker_trained_on_it_finds_the_patch_for_the_box(planted, tmp_path):
         images,
         labels,
         masker="on-surrogate:{},masker={}".format(*files),
-        alternative=GREY,
+        alternative=GRAY,
     )
     assert (again.mask - answer.mask).abs().max() < 2e-2  # half precision
     assert same(Surrogate.load(files[0]), surrogate)

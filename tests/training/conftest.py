@@ -46,8 +46,8 @@ class Small(nn.Module):
 
 
 @pytest.fixture
-def trunk_box():
-    """`trunk_box(**options)`: a box around `Small` with random weights that have seen something."""
+def trunk_black_box():
+    """`trunk_black_box(**options)`: around `Small`, random weights that have seen something."""
 
     def make(seed: int = 0, **options) -> TorchBlackBox:
         with torch.random.fork_rng(), torch.no_grad():

@@ -38,11 +38,11 @@ def small_encoder(size=16):
         return StandaloneEncoder(widths=(8, 12), depth=1, size=(size, size))
 
 
-def train(pictures=None, black_box=None, **options):
+def train(photos=None, black_box=None, **options):
     """A few steps on planted evidence."""
     black_box = black_box or PlantedEvidence()
-    if pictures is None:
-        pictures = PlantedEvidence().examples(24, generator=seeded())[0]
+    if photos is None:
+        photos = PlantedEvidence().examples(24, generator=seeded())[0]
     options = {
         "encoder": small_encoder(),
         "steps": 5,
@@ -50,7 +50,7 @@ def train(pictures=None, black_box=None, **options):
         "views_per_image": 1,
         "alternative": "constant:color=0.5",
     } | options
-    return fit(black_box, pictures, **options)
+    return fit(black_box, photos, **options)
 
 
 def weights(masker):
@@ -253,20 +253,20 @@ def test_another_training_in_the_same_folder(tmp_path):
     train(checkpoint_dir=tmp_path, lr=1e-3, resume=False)
 
 
-def test_a_finished_training_of_another_model_or_of_other_pictures_is_not_taken_for_this_one(
+def test_a_finished_training_of_another_model_or_of_other_photos_is_not_taken_for_this_one(
     tmp_path,
 ):
-    pictures = PlantedEvidence().examples(24, generator=seeded())[0]
+    photos = PlantedEvidence().examples(24, generator=seeded())[0]
     options = {"checkpoint_dir": tmp_path, "encoder": "trunk", "steps": 2, "feature_mixing": False}
     black_box = trunk()
-    first = train(pictures, black_box, **options)
-    assert same(first, train(pictures, black_box, **options))
+    first = train(photos, black_box, **options)
+    assert same(first, train(photos, black_box, **options))
     with pytest.raises(InputError, match=r"model or images differ.*--no-resume"):
-        train(pictures.flip(3), black_box, **options)
+        train(photos.flip(3), black_box, **options)
     with torch.no_grad():
         black_box.model.fc.weight.mul_(0.9)
     with pytest.raises(InputError, match="model or images differ"):
-        train(pictures, black_box, **options)
+        train(photos, black_box, **options)
 
 
 # what cannot be
@@ -289,7 +289,7 @@ def test_a_masker_that_did_not_pass_says_so():
         train(steps=1)
 
 
-def test_a_box_that_answers_nan_is_named():
+def test_a_black_box_that_answers_nan_is_named():
     with pytest.raises(SaliencyKitError, match=r"Broken.* returned NaN"):
         train(black_box=Broken(how="nan"))
 
@@ -336,7 +336,7 @@ def test_a_folder_that_cannot_be_written_is_said_before_the_work(tmp_path):
     assert not black_box.batch_sizes
 
 
-def test_few_pictures_are_enough_to_run():
+def test_few_photos_are_enough_to_run():
     images, _ = PlantedEvidence().examples(5, generator=seeded())
     assert math.isnan(train(images[:4], steps=2, batch_size=16).metadata["validation"]["mosaic"])
     train(images, steps=2, batch_size=2)
@@ -463,7 +463,7 @@ def test_two_processes(tmp_path):
         if value.is_floating_point():
             assert torch.isfinite(value).all(), name
             assert torch.equal(value, other[name]), name
-    assert first != second, "each process has pictures of its own"
+    assert first != second, "each process has images of its own"
     images, _ = PlantedEvidence().examples(2, generator=seeded(1))
     masker = RealTimeMasker.load(tmp_path / "masker.safetensors", PlantedEvidence())
     assert torch.isfinite(masker.predict(images)[1]).all()

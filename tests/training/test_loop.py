@@ -43,7 +43,7 @@ def loop(
     planted = PlantedEvidence()
     images, labels = planted.examples(count, generator=seeded(), size=side)
     black_box = black_box or planted
-    pictures = TrainingImages((images * 255).round().to(torch.uint8), labels)
+    photos = TrainingImages((images * 255).round().to(torch.uint8), labels)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         own = StandaloneEncoder(widths=(6, 8), depth=1, size=(side, side))
@@ -56,7 +56,7 @@ def loop(
         **{"pixel_steps": 6, "batch_size": 6, "seed": seed, **options},
     )
     partial_network = choose_split_layer(black_box, images) if schedule.mixing_steps else None
-    views = make_views(pictures, views=schedule.views_per_image, most=1000, seed=seed)
+    views = make_views(photos, views=schedule.views_per_image, most=1000, seed=seed)
     cache = fill_cache(
         views,
         black_box,
@@ -88,9 +88,9 @@ def same(one, other):
 # what a step does
 
 
-def test_the_phases_and_what_is_said_of_them(trunk_box):
+def test_the_phases_and_what_is_said_of_them(trunk_black_box):
     steps = []
-    one = loop(trunk_box(), side=32, mixing_steps=3, pixel_steps=2, on_step=steps.append)
+    one = loop(trunk_black_box(), side=32, mixing_steps=3, pixel_steps=2, on_step=steps.append)
     gate = one.run(resume=False)
     assert [step.number for step in steps] == list(range(1, 6))
     assert [step.phase for step in steps] == ["feature-mixing"] * 3 + ["pixels"] * 2
@@ -172,8 +172,8 @@ def test_the_areas_weight_follows_the_wanted_area():
     assert loop()._objective() == ours()
 
 
-def test_nothing_that_is_borrowed_is_trained(trunk_box):
-    black_box = trunk_box()
+def test_nothing_that_is_borrowed_is_trained(trunk_black_box):
+    black_box = trunk_black_box()
     black_box.model.train()
     one = loop(black_box, side=32, mixing_steps=2, pixel_steps=2)
     with untouched("Loop", black_box.model):
@@ -291,13 +291,13 @@ def test_killed_and_resumed_ends_with_the_same_weights(tmp_path, killed):
     assert last.area_weight == whole.area_weight
 
 
-def test_also_on_a_trunk_with_late_mixing(tmp_path, trunk_box):
+def test_also_on_a_trunk_with_late_mixing(tmp_path, trunk_black_box):
     options = {"side": 32, "mixing_steps": 3, "pixel_steps": 2, "save_every": 2}
-    whole = loop(trunk_box(), **options)
+    whole = loop(trunk_black_box(), **options)
     whole.run(resume=False)
     for number in (3, 5):
-        run_until(number, tmp_path, trunk_box(), **options)
-    last = loop(trunk_box(), directory=tmp_path, **options)
+        run_until(number, tmp_path, trunk_black_box(), **options)
+    last = loop(trunk_black_box(), directory=tmp_path, **options)
     last.run(resume=True)
     assert same(weights(last.network), weights(whole.network))
 
@@ -322,13 +322,13 @@ def scores_in_turn(monkeypatch, scores):
     real = module.validate
     state = {}
 
-    def judged(network, black_box, images, labels, **options):
+    def scored(network, black_box, images, labels, **options):
         gate = real(network, black_box, images, labels, **options)
         return replace(
             gate, kept_at=(scores[state["loop"].done],) * 4, dropped_at=(0.0,) * 4, mosaic=math.nan
         )
 
-    monkeypatch.setattr(module, "validate", judged)
+    monkeypatch.setattr(module, "validate", scored)
     return state
 
 
@@ -392,7 +392,7 @@ def test_a_checkpoint_of_another_schedule(tmp_path, change):
 # the directory
 
 
-def test_log_checkpoint_and_pictures(tmp_path):
+def test_log_checkpoint_and_photos(tmp_path):
     loop(directory=tmp_path / "new", pixel_steps=6, validate_every=2, save_every=3).run(resume=True)
     rows = [json.loads(line) for line in (tmp_path / "new" / "log.jsonl").read_text().splitlines()]
     assert [row["step"]["number"] for row in rows if "step" in row] == [1, 2, 3, 4, 5, 6]
@@ -421,8 +421,8 @@ def test_bf16_trains_and_stays_finite():
     assert all(torch.isfinite(value).all() for value in weights(one.network).values())
 
 
-def test_batch_norms_of_the_network_learn(trunk_box):
-    one = loop(trunk_box(), side=32)
+def test_batch_norms_of_the_network_learn(trunk_black_box):
+    one = loop(trunk_black_box(), side=32)
     norms = [
         module for module in one.network.decoder.modules() if isinstance(module, nn.BatchNorm2d)
     ]

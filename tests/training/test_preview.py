@@ -22,12 +22,12 @@ def test_three_rows_of_at_most_eight(made, tmp_path):
     path = tmp_path / "new" / "grid.png"
     with untouched("save_preview", network, images=images):
         save_preview(network, black_box, images, labels, path=path)
-    with Image.open(path) as picture:
-        assert (picture.size, picture.mode) == ((8 * 20, 3 * 16), "RGB")
+    with Image.open(path) as photo:
+        assert (photo.size, photo.mode) == ((8 * 20, 3 * 16), "RGB")
     save_preview(network, black_box, images[:3], labels[:3], path=path)
-    with Image.open(path) as picture:
-        assert picture.size == (3 * 20, 3 * 16)
-        first = np.asarray(picture.crop((0, 0, 20, 16)), dtype=float) / 255
+    with Image.open(path) as photo:
+        assert photo.size == (3 * 20, 3 * 16)
+        first = np.asarray(photo.crop((0, 0, 20, 16)), dtype=float) / 255
     assert np.abs(first - images[0].permute(1, 2, 0).numpy()).max() < 0.01
 
 

@@ -22,7 +22,7 @@ def tensors(generator):
 
 @pytest.fixture
 def arrays():
-    """Pictures of several sizes, as (H, W, 3) uint8."""
+    """Images of several sizes, as (H, W, 3) uint8."""
     rng = np.random.default_rng(0)
     return [rng.integers(0, 255, (20 + i, 30, 3), dtype=np.uint8) for i in range(8)]
 
@@ -47,16 +47,16 @@ def read(source, black_box, labels=None, **options):
 
 def test_a_tensor_comes_back_as_it_was(tensors, black_box):
     with untouched("read_training_images", tensors=tensors):
-        pictures = read(tensors, black_box)
-    assert len(pictures) == 8
-    assert pictures.pixels.dtype == torch.uint8
-    assert pictures.labels is None
-    assert pictures.skipped == ()
-    assert torch.allclose(pictures.images(torch.tensor([3, 0])), tensors[[3, 0]], atol=1e-6)
+        photos = read(tensors, black_box)
+    assert len(photos) == 8
+    assert photos.pixels.dtype == torch.uint8
+    assert photos.labels is None
+    assert photos.skipped == ()
+    assert torch.allclose(photos.images(torch.tensor([3, 0])), tensors[[3, 0]], atol=1e-6)
 
 
 class ClassFilters:
-    """A data set of pictures, or of (picture, label)."""
+    """A data set of images, or of (image, label)."""
 
     def __init__(self, items):
         self.items = items
@@ -68,8 +68,8 @@ class ClassFilters:
         return self.items[row]
 
 
-def test_every_form_says_the_same(folder, arrays, trunk_box):
-    black_box = trunk_box()
+def test_every_form_says_the_same(folder, arrays, trunk_black_box):
+    black_box = trunk_black_box()
     paths = [folder / "some" / f"{n}.png" if n % 2 else folder / f"{n}.png" for n in range(8)]
     pils = [Image.fromarray(array) for array in arrays]
     wanted = read(pils, black_box).pixels
@@ -90,15 +90,15 @@ def test_every_form_says_the_same(folder, arrays, trunk_box):
 
 def test_batches_of_a_loader(tensors, black_box):
     data = torch.utils.data.TensorDataset(tensors, torch.tensor(LABELS))
-    pictures = read(torch.utils.data.DataLoader(data, batch_size=3), black_box)
-    assert pictures.labels.tolist() == LABELS
-    assert torch.equal(pictures.pixels, read(tensors, black_box).pixels)
+    photos = read(torch.utils.data.DataLoader(data, batch_size=3), black_box)
+    assert photos.labels.tolist() == LABELS
+    assert torch.equal(photos.pixels, read(tensors, black_box).pixels)
     assert read((batch for batch in tensors.split(3)), black_box).labels is None
     assert read(iter([(tensors,)]), black_box).labels is None
 
 
-def test_uint8_tensors_and_arrays(tensors, trunk_box):
-    black_box = trunk_box()
+def test_uint8_tensors_and_arrays(tensors, trunk_black_box):
+    black_box = trunk_black_box()
     bytes_ = (torch.nn.functional.interpolate(tensors, size=32) * 255).round().to(torch.uint8)
     wanted = read(bytes_.float() / 255, black_box).pixels
     assert torch.equal(read(bytes_, black_box).pixels, wanted)
@@ -106,7 +106,7 @@ def test_uint8_tensors_and_arrays(tensors, trunk_box):
 
 
 def test_labels_of_a_data_set_and_of_the_user(tensors, black_box):
-    rows = ClassFilters([(picture, label) for picture, label in zip(tensors, LABELS, strict=True)])
+    rows = ClassFilters([(photo, label) for photo, label in zip(tensors, LABELS, strict=True)])
     assert read(rows, black_box).labels.tolist() == LABELS
     rows.targets = LABELS[::-1]
     assert read(rows, black_box).labels.tolist() == LABELS[::-1]
@@ -116,20 +116,20 @@ def test_labels_of_a_data_set_and_of_the_user(tensors, black_box):
 # bad data
 
 
-def test_a_damaged_picture_is_named_and_left_out(folder, trunk_box):
+def test_a_damaged_photo_is_named_and_left_out(folder, trunk_black_box):
     (folder / "3_damaged.png").write_bytes((folder / "2.png").read_bytes()[:60])
     with pytest.warns(UserWarning, match=r"leaves out 1 of 9 images: .*3_damaged\.png"):
-        pictures = read(folder, trunk_box())
-    assert len(pictures) == 8
-    assert "3_damaged.png" in pictures.skipped[0]
+        photos = read(folder, trunk_black_box())
+    assert len(photos) == 8
+    assert "3_damaged.png" in photos.skipped[0]
 
 
-def test_labels_stay_with_their_pictures(folder, trunk_box):
+def test_labels_stay_with_their_photos(folder, trunk_black_box):
     paths = sorted(folder.rglob("*.png"))
     paths[2].write_bytes(b"nothing")
     with pytest.warns(UserWarning, match="leaves out 1"):
-        pictures = read(paths, trunk_box(), [0, 1, 2, 3, 0, 1, 3, 3])
-    assert pictures.labels.tolist() == [0, 1, 3, 0, 1, 3, 3]
+        photos = read(paths, trunk_black_box(), [0, 1, 2, 3, 0, 1, 3, 3])
+    assert photos.labels.tolist() == [0, 1, 3, 0, 1, 3, 3]
 
 
 def test_of_many_only_the_first_are_named(tensors, black_box):
@@ -154,13 +154,13 @@ def test_a_data_set_that_raises_on_some_labelled_rows(tensors, black_box):
             return self.items[row]
 
     rows = Moody(
-        [(picture, label) for picture, label in zip(tensors, [1, 1, 3, 2, 2, 1, 2, 1], strict=True)]
+        [(photo, label) for photo, label in zip(tensors, [1, 1, 3, 2, 2, 1, 2, 1], strict=True)]
     )
     with pytest.warns(UserWarning, match="2: OSError: disk error"):
         assert read(rows, black_box).labels.tolist() == [1, 1, 2, 2, 1, 2, 1]
 
 
-def test_pictures_of_several_sizes(black_box, generator):
+def test_photos_of_several_sizes(black_box, generator):
     one, other = (black_box.examples(2, generator=generator, size=size)[0] for size in (16, 20))
     with pytest.raises(
         InputError, match=r"image 2 has .* \(3, 20, 20\) and the first one \(3, 16, 16\)"
@@ -168,7 +168,7 @@ def test_pictures_of_several_sizes(black_box, generator):
         read([*one, *other], black_box)
 
 
-def test_a_class_with_one_picture_is_named(tensors, black_box):
+def test_a_class_with_one_photo_is_named(tensors, black_box):
     with pytest.warns(UserWarning, match="class 1, 3 has only one image"):
         read(tensors, black_box, [0, 0, 0, 1, 2, 2, 2, 3])
     with warnings.catch_warnings():
@@ -216,11 +216,9 @@ def test_pixels_out_of_range_are_named(tensors, black_box):
         assert len(read(torch.cat([tensors[:7], tensors[7:] * 255]), black_box)) == 7
 
 
-def test_rows_of_pictures():
-    pictures = TrainingImages(torch.arange(4, dtype=torch.uint8).view(4, 1, 1, 1), None)
-    assert torch.allclose(
-        pictures.images(torch.tensor([3])), torch.tensor(3 / 255).view(1, 1, 1, 1)
-    )
+def test_rows_of_photos():
+    photos = TrainingImages(torch.arange(4, dtype=torch.uint8).view(4, 1, 1, 1), None)
+    assert torch.allclose(photos.images(torch.tensor([3])), torch.tensor(3 / 255).view(1, 1, 1, 1))
 
 
 def test_of_more_than_memory_holds_a_part_is_drawn_and_not_the_first():
@@ -251,15 +249,15 @@ def test_labels_that_are_not_classes_are_refused(tensors, black_box, label):
         read(rows, black_box)
 
 
-def test_pictures_whose_labels_are_all_none_have_none(tensors, black_box):
-    assert read([(picture, None) for picture in tensors], black_box).labels is None
+def test_photos_whose_labels_are_all_none_have_none(tensors, black_box):
+    assert read([(photo, None) for photo in tensors], black_box).labels is None
     with pytest.raises(InputError, match="image 7 has no label"):
         read([*zip(tensors[:-1], LABELS, strict=False), tensors[-1]], black_box)
     with pytest.raises(InputError, match=r"image 1.0 has no label"):
         read(iter([(tensors[:4], torch.tensor(LABELS[:4])), tensors[4:]]), black_box)
 
 
-def test_labels_are_kept_where_the_first_picture_is_damaged(tensors, black_box):
+def test_labels_are_kept_where_the_first_photo_is_damaged(tensors, black_box):
     class Moody(ClassFilters):
         def __getitem__(self, row):
             if row == 0:
@@ -267,7 +265,7 @@ def test_labels_are_kept_where_the_first_picture_is_damaged(tensors, black_box):
             return self.items[row]
 
     rows = Moody(
-        [(picture, label) for picture, label in zip(tensors, [1, 1, 3, 2, 2, 1, 2, 3], strict=True)]
+        [(photo, label) for photo, label in zip(tensors, [1, 1, 3, 2, 2, 1, 2, 3], strict=True)]
     )
     with pytest.warns(UserWarning, match="0: OSError: disk error"):
         assert read(rows, black_box).labels.tolist() == [1, 3, 2, 2, 1, 2, 3]

@@ -18,9 +18,9 @@ def seeded(seed=0):
 
 
 @pytest.fixture
-def late(trunk_box):
-    """A rest, mixing features of four pictures with two fills each, pictures, labels and a mask."""
-    black_box = trunk_box()
+def late(trunk_black_box):
+    """A rest, mixing features of four images with two fills each, images, labels and a mask."""
+    black_box = trunk_black_box()
     images, one, other = (
         F.interpolate(torch.rand(4, 3, 8, 8, generator=seeded(s)), size=(32, 32), mode="bilinear")
         for s in range(3)
@@ -66,7 +66,7 @@ def test_late_trials_are_the_formula_row_by_row(late, fakes):
     assert trial.labels is labels
 
 
-def test_late_trials_ask_nothing_about_fakes_and_have_gradients(late):
+def test_late_trials_query_nothing_about_fakes_and_have_gradients(late):
     partial_network, mixing, images, labels, mask = late
     trial = feature_mixing_trial(
         partial_network, mixing, images, labels, REAL, mask, fakes="area", generator=seeded()
@@ -76,7 +76,7 @@ def test_late_trials_ask_nothing_about_fakes_and_have_gradients(late):
     assert not grad[3].any()
 
 
-def test_the_fill_of_the_kept_picture_is_drawn(late):
+def test_the_fill_of_the_kept_photo_is_drawn(late):
     partial_network, mixing, images, labels, mask = late
     case = (partial_network, mixing, images, labels, torch.ones(4, dtype=torch.bool), mask)
     trials = [feature_mixing_trial(*case, fakes="area", generator=seeded(s)) for s in range(8)]

@@ -29,7 +29,7 @@ def seeded(seed=0):
 
 
 class Pixels(Encoder):
-    """The picture itself, averaged over `coarse` pixels."""
+    """The image itself, averaged over `coarse` pixels."""
 
     kind, channels, trained = "pixels", (3,), False
     sides = ((16, 16),)
@@ -62,7 +62,7 @@ class Knowing(ClassSelector):
 
 
 class Blind(ClassSelector):
-    """The same everywhere, whatever is asked."""
+    """The same everywhere, whatever is queried."""
 
     num_classes = 4
 
@@ -115,8 +115,8 @@ def test_the_same_for_any_batch_and_seed_of_its_own(held_out):
         assert gates[1].as_dict()[key] == pytest.approx(value, abs=1e-5), key
 
 
-def test_network_box_and_random_state_stay_as_they_were(held_out, trunk_box):
-    black_box = trunk_box()
+def test_network_box_and_random_state_stay_as_they_were(held_out, trunk_black_box):
+    black_box = trunk_black_box()
     own = MaskingNetwork(
         StandaloneEncoder((4, 6), 1),
         Knowing(),
@@ -124,7 +124,7 @@ def test_network_box_and_random_state_stay_as_they_were(held_out, trunk_box):
     )
     own.selector = Blind()
     own.train()
-    with untouched("judge", own), untouched("judge", black_box.model, images=held_out[0]):
+    with untouched("score", own), untouched("score", black_box.model, images=held_out[0]):
         gate = validate(
             own,
             black_box,
@@ -162,7 +162,7 @@ def test_passing():
     small = {
         key: value for key, value in good.as_dict().items() if key not in ("score", "passed")
     } | {"kept": 0.4, "dropped": 0.5}
-    assert ValidationReport(**small).passed  # a small mask against all the rest of the picture
+    assert ValidationReport(**small).passed  # a small mask against all the rest of the image
 
 
 @given(area=st.floats(0.001, 1), seed=st.integers(0, 5))

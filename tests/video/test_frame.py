@@ -8,7 +8,7 @@ from saliencykit.core.errors import InputError
 from saliencykit.video.frame import Frame, as_frames, paced
 
 
-def test_pictures_get_numbers_and_frames_keep_theirs():
+def test_images_get_numbers_and_frames_keep_theirs():
     mine = Frame("b", time=1.0, index=7)
     assert [f.index for f in as_frames(["a", mine, "c"])] == [0, 7, 2]
 
@@ -38,7 +38,7 @@ def test_times_that_were_rounded_to_milliseconds_are_paced_alike():
 
 
 @given(gaps=st.lists(st.floats(0.001, 2), min_size=1, max_size=40), fps=st.floats(0.2, 60))
-def test_never_more_a_second_than_asked_for(gaps, fps):
+def test_never_more_a_second_than_wanted(gaps, fps):
     times = [sum(gaps[: i + 1]) for i in range(len(gaps))]
     kept = [float(f.time) for f in paced([Frame(None, time=t) for t in times], fps)]
     assert kept[0] == times[0]

@@ -75,7 +75,7 @@ def test_the_check_is_of_the_smoothed_mask(black_box, clip, masker):
 
 
 def test_smoothing_calms_masks_and_batches_do_not_matter(black_box, clip, generator):
-    # its draws depend on the picture, so that noise in the picture is noise in the mask
+    # its draws depend on the image, so that noise in the image is noise in the mask
     rise = "rise:samples=16"
     noisy = (
         clip[:1].repeat(12, 1, 1, 1) + 0.004 * torch.randn(12, 3, 16, 16, generator=generator)
@@ -113,16 +113,16 @@ def test_the_first_frames_class_is_kept_and_a_followed_one_changes_at_a_cut(blac
     assert [int(a.labels) for a in followed[:4]] == [0] * 4
 
 
-def test_pictures_arrays_and_frames_are_taken_as_explain_takes_them():
+def test_images_arrays_and_frames_are_taken_as_explain_takes_them():
     from saliencykit.demo import demo_black_box
 
     black_box = demo_black_box()
-    picture = Image.effect_noise((40, 30), 60).convert("RGB")
+    image = Image.effect_noise((40, 30), 60).convert("RGB")
     kinds = [
-        picture,
-        np.asarray(picture),
-        torch.from_numpy(np.asarray(picture).copy()).permute(2, 0, 1),
-        Frame(picture, 1.5, 9),
+        image,
+        np.asarray(image),
+        torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1),
+        Frame(image, 1.5, 9),
     ]
     answers = list(explain_frames(black_box, kinds, 3, "center-box"))
     assert frames_of(answers) == [0, 1, 2, 9]
@@ -158,7 +158,7 @@ def test_an_endless_camera_is_read_no_further_than_a_few_batches_ahead(black_box
     assert not [t for t in threading.enumerate() if t.name.startswith("saliencykit")]
 
 
-def test_without_threads_a_frame_is_read_when_its_answer_is_asked_for(black_box):
+def test_without_threads_a_frame_is_read_when_its_answer_is_wanted(black_box):
     read = []
     camera = (read.append(i) or torch.rand(3, 16, 16) for i in itertools.count())
     answers = explain_frames(black_box, camera, 0, "center-box", batch_size=1, prefetch=0)
@@ -241,7 +241,7 @@ def test_frames_that_do_not_fit_are_one_line(frames, options, words, black_box):
         list(explain_frames(black_box, frames, masker="center-box", **options))
 
 
-def test_gradients_are_not_asked_of_a_box_that_has_none():
+def test_gradients_are_not_queried_of_a_box_that_has_none():
     from saliencykit import FunctionBlackBox
 
     black_box = FunctionBlackBox(lambda x: np.ones((len(x), 4)), num_classes=4)
@@ -258,7 +258,7 @@ def test_without_a_trained_masker_it_warns_and_goes_on(black_box):
         list(explain_frames(black_box, [torch.rand(3, 16, 16)], masker="center-box"))
 
 
-def test_a_bare_module_is_asked_in_its_own_space():
+def test_a_bare_module_is_queried_in_its_own_space():
     net = torch.nn.Sequential(
         torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()
     )

@@ -16,7 +16,7 @@ from tests.clips import pixels, write_clip
 
 
 def answer(mask, size, region=None):
-    """An explanation of a picture of (width, height), whose input shows a region of it."""
+    """An explanation of an image of (width, height), whose input shows a region of it."""
     shape = tuple(mask.shape[-2:])
     place = Geometry(
         source_size=size[::-1],
@@ -45,9 +45,9 @@ def test_a_mask_of_ones_changes_nothing(rotation, tmp_path):
 def test_a_mask_of_zeros_dims_to_gray_and_has_no_line(tmp_path):
     clip = Clip(write_clip(tmp_path / "a.mp4"))
     frame, shown = drawn(clip, 4, torch.zeros(8, 8))
-    picture = np.asarray(frame.image, np.float32)
-    assert shown.mean() == pytest.approx(0.28 * picture.mean(), rel=0.15)
-    assert np.ptp(shown, axis=2).mean() < 0.2 * np.ptp(picture, axis=2).mean()
+    image = np.asarray(frame.image, np.float32)
+    assert shown.mean() == pytest.approx(0.28 * image.mean(), rel=0.15)
+    assert np.ptp(shown, axis=2).mean() < 0.2 * np.ptp(image, axis=2).mean()
 
 
 @pytest.mark.parametrize("form", ["yuv444p", "bgr0"])

@@ -14,14 +14,14 @@ def test_a_given_class_is_given_to_all():
 
 
 def test_the_first_frames_class_is_kept_over_batches_and_cuts():
-    asked = LabelTracker("first")
-    assert asked(logits(1, 0), [True, False]).tolist() == [1, 1]
-    assert asked(logits(3, 3), [True, False]).tolist() == [1, 1]
+    queried = LabelTracker("first")
+    assert queried(logits(1, 0), [True, False]).tolist() == [1, 1]
+    assert queried(logits(3, 3), [True, False]).tolist() == [1, 1]
 
 
 def test_a_class_that_leads_for_two_frames_changes_nothing():
-    asked = LabelTracker("follow")
-    assert asked(logits(0, 0, 1, 1, 0, 0), [True] + [False] * 5).tolist() == [0] * 6
+    queried = LabelTracker("follow")
+    assert queried(logits(0, 0, 1, 1, 0, 0), [True] + [False] * 5).tolist() == [0] * 6
 
 
 def test_a_class_that_goes_on_leading_is_followed_within_five_frames():
@@ -34,9 +34,9 @@ def test_a_class_that_goes_on_leading_is_followed_within_five_frames():
 
 def test_a_narrow_lead_is_not_enough():
     even = torch.tensor([[1.0, 1.1, 0, 0]])
-    asked = LabelTracker("follow")
-    assert asked(logits(0), [True]).tolist() == [0]
-    assert set(asked(even.repeat(50, 1), [False] * 50).tolist()) == {0}
+    queried = LabelTracker("follow")
+    assert queried(logits(0), [True]).tolist() == [0]
+    assert set(queried(even.repeat(50, 1), [False] * 50).tolist()) == {0}
 
 
 def test_a_cut_begins_anew():
@@ -49,6 +49,6 @@ def test_batches_do_not_matter():
         [True, *[False] * 6, True, *[False] * 4],
     )
     whole = LabelTracker("follow")(rows, cuts).tolist()
-    asked = LabelTracker("follow")
-    parts = [asked(rows[i : i + 5], cuts[i : i + 5]) for i in range(0, 12, 5)]
+    queried = LabelTracker("follow")
+    parts = [queried(rows[i : i + 5], cuts[i : i + 5]) for i in range(0, 12, 5)]
     assert torch.cat(parts).tolist() == whole

@@ -7,7 +7,7 @@ from saliencykit.video.optical_flow import SIDE, flow_back, known, moved, small_
 
 @pytest.fixture
 def scene(generator):
-    """A smooth random picture, larger than what is shown of it."""
+    """A smooth random image, larger than what is shown of it."""
     coarse = torch.rand(1, 1, 24, 24, generator=generator)
     return F.interpolate(coarse, size=(160, 160), mode="bicubic")
 
@@ -64,7 +64,7 @@ def test_a_map_of_another_size_moves_by_the_same_share():
     assert moved(mask, flow)[0, 0, 16].argmax() == 12
 
 
-def test_the_same_picture_is_known_and_another_one_is_not(scene, generator):
+def test_the_same_image_is_known_and_another_one_is_not(scene, generator):
     before = window(scene, 40, 40)
     still = torch.zeros(1, 2, 64, 64)
     assert known(before, before, still).min() == 1
@@ -81,7 +81,7 @@ def test_what_came_in_from_outside_is_new(scene):
     assert found[:, 56:].mean() < 0.1
 
 
-def test_flat_and_tiny_pictures_do_no_harm():
+def test_flat_and_tiny_images_do_no_harm():
     for size in ((64, 64), (1, 1), (3, 40)):
         flat = torch.zeros(2, 1, *size)
         flow = flow_back(flat, flat)
@@ -90,6 +90,6 @@ def test_flat_and_tiny_pictures_do_no_harm():
         assert known(flat, flat, flow).min() == 1
 
 
-def test_the_short_side_is_reduced_and_small_pictures_stay():
+def test_the_short_side_is_reduced_and_small_images_stay():
     assert small_gray(torch.rand(2, 3, 224, 448)).shape == (2, 1, SIDE, 2 * SIDE)
     assert small_gray(torch.rand(1, 1, 32, 40)).shape == (1, 1, 32, 40)

@@ -8,9 +8,9 @@ from saliencykit.video.reader import Clip
 from tests.clips import COUNT, SIZE, pixels, write_clip
 
 
-def near(picture, wanted):
-    """A picture of a lossy codec is the wanted one."""
-    return np.abs(np.asarray(picture, np.float32) - wanted).mean() < 25
+def near(image, wanted):
+    """An image of a lossy codec is the wanted one."""
+    return np.abs(np.asarray(image, np.float32) - wanted).mean() < 25
 
 
 def test_frames_come_in_order_with_times_and_again_from_the_beginning(tmp_path):

@@ -9,12 +9,12 @@ def steps(*cuts):
     return MotionSteps(torch.zeros(len(cuts), 2, 8, 8), torch.ones(len(cuts), 1, 8, 8), cuts)
 
 
-def smooth_picture(generator, size=64):
+def smooth_image(generator, size=64):
     coarse = torch.rand(1, 3, 12, 12, generator=generator)
     return F.interpolate(coarse, size=(size, size), mode="bicubic").clamp(0, 1)
 
 
-def test_on_a_still_picture_it_is_the_exponential_average(generator):
+def test_on_a_still_image_it_is_the_exponential_average(generator):
     masks = torch.rand(6, 1, 8, 8, generator=generator)
     got = Smoothing(0.7)(masks, torch.zeros(6).long(), steps(True, *[False] * 5))
     wanted = [masks[0]]
@@ -39,7 +39,7 @@ def test_it_begins_anew(why, generator):
     assert torch.equal(got, second)
 
 
-def test_the_past_moves_with_the_picture():
+def test_the_past_moves_with_the_image():
     mask = torch.zeros(1, 1, 8, 8)
     mask[..., 2] = 1
     moving = MotionSteps(torch.zeros(2, 2, 8, 8), torch.ones(2, 1, 8, 8), (True, False))
@@ -65,7 +65,7 @@ def test_without_a_share_masks_are_as_they_were(generator):
 
 
 def test_batches_do_not_matter(generator):
-    wide = F.interpolate(smooth_picture(generator, 96), size=(96, 128), mode="bilinear")
+    wide = F.interpolate(smooth_image(generator, 96), size=(96, 128), mode="bilinear")
     images = torch.cat([wide[..., 16:80, 2 * i : 2 * i + 64] for i in range(7)])
     masks, labels = torch.rand(7, 1, 16, 16, generator=generator), torch.zeros(7).long()
     watch, smoothing = MotionEstimator(), Smoothing(0.6)
@@ -79,16 +79,16 @@ def test_batches_do_not_matter(generator):
 
 
 def test_cuts_are_found_and_pans_are_none(generator):
-    first, second = smooth_picture(generator, 96), smooth_picture(generator, 96)
+    first, second = smooth_image(generator, 96), smooth_image(generator, 96)
     shots = [scene[..., 10:74, 4 * i : 4 * i + 64] for scene in (first, second) for i in range(5)]
     found = MotionEstimator()(torch.cat(shots)).cuts
     assert found == (True, False, False, False, False, True, False, False, False, False)
 
 
 def test_noise_and_light_are_no_cuts(generator):
-    picture = smooth_picture(generator)
-    noisy = [picture + 0.03 * torch.randn(picture.shape, generator=generator) for _ in range(4)]
-    assert MotionEstimator()(torch.cat([*noisy, picture * 0.95])).cuts == (
+    image = smooth_image(generator)
+    noisy = [image + 0.03 * torch.randn(image.shape, generator=generator) for _ in range(4)]
+    assert MotionEstimator()(torch.cat([*noisy, image * 0.95])).cuts == (
         True,
         False,
         False,

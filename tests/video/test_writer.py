@@ -30,12 +30,12 @@ def copied(source, out, count=None, whole=True, before=None):
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
-def test_times_pictures_and_sound_are_those_of_the_clip(suffix, tmp_path):
+def test_times_images_and_sound_are_those_of_the_clip(suffix, tmp_path):
     source, out = write_clip(tmp_path / "a.mp4", sound=True), tmp_path / f"b{suffix}"
     assert copied(source, out)
-    times, pictures = read_back(out)
+    times, images = read_back(out)
     assert np.allclose(np.subtract(times, times[0]), [i / 10 for i in range(COUNT)], atol=2e-3)
-    assert np.abs(pictures[5].astype(float) - read_back(source)[1][5]).mean() < 12
+    assert np.abs(images[5].astype(float) - read_back(source)[1][5]).mean() < 12
     assert sound_of(out) == sound_of(source)
     with av.open(str(out)) as file:
         assert "what was done" in file.metadata.values()

@@ -15,9 +15,9 @@ def test_a_data_url_holds_the_reduced_image():
 
 
 def test_a_card_is_escaped():
-    picture = Image.new("RGB", (8, 8))
-    shown = card("<m>", "a & b", picture, picture, picture)
+    image = Image.new("RGB", (8, 8))
+    shown = card("<m>", "a & b", image, image, image)
     assert shown.count("<img") == 3
     assert "<m>" not in shown
     assert "a &amp; b" in shown
-    assert card("m", "c", picture).count("<img") == 1
+    assert card("m", "c", image).count("<img") == 1

@@ -29,7 +29,7 @@ class Server:
     Attributes:
         faults: What goes wrong with the next requests for answers, one after the other; empty:
             nothing.
-        images: How many pictures came in requests, each time they came.
+        images: How many images came in requests, each time they came.
         requests: How many requests for answers came.
         all_requests: Paths of all requests.
     """
@@ -201,12 +201,12 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="session")
 def model():
-    """4 classes, any size; normalised pixels in, logits out."""
+    """4 classes, any size; normalized pixels in, logits out."""
     return small_network().eval()
 
 
 @pytest.fixture
-def torch_box(model):
+def torch_black_box(model):
     return TorchBlackBox(model, mean=MEAN, std=STD, size=SIDE)
 
 

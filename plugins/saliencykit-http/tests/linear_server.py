@@ -16,7 +16,7 @@ WEIGHTS = np.random.default_rng(0).normal(0, 0.05, (3 * SIDE * SIDE, 5))
 
 
 def answer_of(rows):
-    """Logits (B, 5) of pictures (B, 3, 16, 16)."""
+    """Logits (B, 5) of images (B, 3, 16, 16)."""
     return rows.reshape(len(rows), -1).astype(np.float64) @ WEIGHTS
 
 

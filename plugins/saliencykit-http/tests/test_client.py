@@ -28,7 +28,7 @@ class Script:
         monkeypatch.setattr(self.client, "_once", lambda *words: self.replies.pop(0))
         monkeypatch.setattr(time, "sleep", self.pauses.append)
 
-    def ask(self, read=lambda reply: reply.content):
+    def query(self, read=lambda reply: reply.content):
         return self.client.request("GET", "http://host/x", read)
 
 
@@ -38,7 +38,7 @@ def status(number, content=b"", **headers):
 
 def test_pauses_grow_with_jitter(monkeypatch):
     script = Script(monkeypatch, *[status(503)] * 8, status(200, b"yes"), retries=20, backoff=1.0)
-    assert script.ask() == b"yes"
+    assert script.query() == b"yes"
     assert len(script.pauses) == 8
     for pause, whole in zip(script.pauses, [1, 2, 4, 8, 16, 30, 30, 30], strict=True):
         assert whole / 2 <= pause <= whole
@@ -58,18 +58,18 @@ def test_who_waits_is_told_once(monkeypatch):
     with pytest.warns(
         UserWarning, match=r"http://host/x: it returned 503; retrying, \d times at most\."
     ) as said:
-        script.ask()
+        script.query()
     assert len(said) == 1
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        Script(monkeypatch, *[status(503)] * 4, status(200), backoff=0.01).ask()
+        Script(monkeypatch, *[status(503)] * 4, status(200), backoff=0.01).query()
 
 
 def test_retry_after_in_seconds_and_as_a_date(monkeypatch):
     later = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(time.time() + 20))
     refused = [status(503, **{"retry-after": text}) for text in ("9", later, "soon", "-3")]
     script = Script(monkeypatch, *refused, status(200), backoff=0.1)
-    script.ask()
+    script.query()
     assert script.pauses[0] == 9
     assert 15 < script.pauses[1] <= 20
     assert max(script.pauses[2:]) <= 0.8
@@ -82,7 +82,7 @@ def test_every_5xx_and_some_4xx_are_retried(monkeypatch):
         status(200),
         retries=9,
     )
-    script.ask()
+    script.query()
     assert len(script.pauses) == 8
 
 
@@ -95,7 +95,7 @@ def test_others_are_not(monkeypatch, number):
         InputError,
         match=rf"http://host/x: it returned {number} \(no\)\. It has moved: http://other/y\.",
     ) as raised:
-        script.ask()
+        script.query()
     assert "secret" not in str(raised.value)
     assert script.pauses == []
 
@@ -107,7 +107,7 @@ def test_the_end_of_patience(monkeypatch):
         match=r"http://host/x gave no usable response after 6 tries in 0 s: it returned 500 "
         r"\(<html>",
     ) as raised:
-        script.ask()
+        script.query()
     assert str(raised.value).endswith(" Bye.")
     assert len(str(raised.value)) < 320
     assert str(raised.value).isprintable()
@@ -119,7 +119,7 @@ def test_what_cannot_be_used_is_retried_twice(monkeypatch):
 
     script = Script(monkeypatch, *[status(200)] * 3)
     with pytest.raises(InputError, match="after 3 tries in 0 s: it is green"):
-        script.ask(read)
+        script.query(read)
 
 
 def test_addresses_are_shown_without_secrets():

@@ -152,7 +152,7 @@ FLOODS = {
 }
 
 
-def box_of(server, **options):
+def black_box_of(server, **options):
     options = {"backoff": 0.01, "retries": 1, "timeout": 0.5} | options
     return HttpBlackBox(server.url, mean=(0.5,) * 3, std=(0.5,) * 3, binary=False, **options)
 
@@ -164,7 +164,7 @@ def one_line(error):
 
 @pytest.mark.parametrize("name", STALLS)
 def test_a_server_that_stalls_is_given_up_in_time(raw, name):
-    black_box = box_of(raw(STALLS[name]))
+    black_box = black_box_of(raw(STALLS[name]))
     assert black_box.num_classes == 4
     started = time.monotonic()
     with pytest.raises(InputError, match=r"no response within 0\.5 s") as raised:
@@ -175,7 +175,7 @@ def test_a_server_that_stalls_is_given_up_in_time(raw, name):
 
 @pytest.mark.parametrize("name", FLOODS)
 def test_a_server_that_floods_or_lies_is_one_line(raw, name):
-    black_box = box_of(raw(FLOODS[name]), timeout=20.0)
+    black_box = black_box_of(raw(FLOODS[name]), timeout=20.0)
     started = time.monotonic()
     with pytest.raises(InputError, match="/v2/models/small/infer") as raised:
         black_box(IMAGES[:1])
@@ -193,7 +193,7 @@ def test_the_connection_is_used_again_after_a_cut(raw):
         data = {"name": "logits", "shape": [1, 4], "datatype": "FP32", "data": [1, 2, 3, 4]}
         connection.sendall(reply({"outputs": [data]}))
 
-    black_box = box_of(raw(answer), retries=2)
+    black_box = black_box_of(raw(answer), retries=2)
     for _ in range(3):
         assert black_box(IMAGES[:1]).tolist() == [[1, 2, 3, 4]]
 
@@ -224,7 +224,7 @@ def test_the_connection_is_used_again_after_a_cut(raw):
 )
 def test_a_model_that_cannot_be_is_one_line(raw, said):
     with pytest.raises(InputError, match="/v2/models/small") as raised:
-        box_of(raw(metadata=reply(said)))(IMAGES[:1])
+        black_box_of(raw(metadata=reply(said)))(IMAGES[:1])
     one_line(raised.value)
 
 
@@ -240,18 +240,18 @@ def test_another_number_of_classes_in_the_middle_is_an_error(serve, tmp_path, de
     if not declared:
         server.metadata = lambda: described(outputs=[-1, -1])
     cache = tmp_path if cached else None
-    black_box = box_of(server, max_batch_size=2, cache=cache)
+    black_box = black_box_of(server, max_batch_size=2, cache=cache)
     with pytest.raises(InputError, match=r"returned 5 numbers per image, and it has 4 classes"):
         black_box(IMAGES)
     assert black_box.num_classes == 4
     with pytest.raises(InputError, match="the model was replaced"):
         black_box(IMAGES[4:])
     if cached:
-        again = box_of(server, cache=cache)
+        again = black_box_of(server, cache=cache)
         assert again(IMAGES[:4]).shape == (4, 4), "only what fits was kept"
 
 
 def test_a_server_that_declares_another_number_than_it_returns(serve):
     server = serve(lambda rows: np.ones((len(rows), 3)))
     with pytest.raises(InputError, match=r"returned 3 numbers per image, and it has 4 classes"):
-        box_of(server)(IMAGES[:1])
+        black_box_of(server)(IMAGES[:1])

@@ -23,7 +23,7 @@ from saliencykit.registry.coerce import as_black_box
 from saliencykit.testing import Counting, check_black_box
 
 MEAN, STD, SIDE = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), 16
-PICTURES = torch.rand(7, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
+IMAGES = torch.rand(7, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
 SERVER = runpy.run_path(str(Path(__file__).with_name("linear_server.py")))
 answer_of = SERVER["answer_of"]
 QUICK = {"backoff": 0.01, "timeout": 5.0}
@@ -60,17 +60,17 @@ class Process:
         self.running.wait()
 
 
-def box_of(server, **options):
+def black_box_of(server, **options):
     return HttpBlackBox(server.url, mean=MEAN, std=STD, **{**QUICK, **options})
 
 
-def map_of(black_box, picture=PICTURES[:1]):
-    return explain(black_box, picture, 1, masker=RISE, seed=3)
+def map_of(black_box, image=IMAGES[:1]):
+    return explain(black_box, image, 1, masker=RISE, seed=3)
 
 
 @pytest.fixture
-def wanted(torch_box):
-    return map_of(torch_box)
+def wanted(torch_black_box):
+    return map_of(torch_black_box)
 
 
 def close_to_rounding(one, other):
@@ -87,10 +87,10 @@ def close_to_rounding(one, other):
     [{}, {"binary": True}, {"shape": (3, 3, SIDE, SIDE)}, {"shape": (-1, 3, -1, -1)}],
     ids=str,
 )
-def test_the_answers_of_torch(serve, torch_box, options):
+def test_the_answers_of_torch(serve, torch_black_box, options):
     server = serve(**options)
-    black_box = box_of(server, size=SIDE)
-    assert torch.allclose(black_box(PICTURES), torch_box(PICTURES), atol=1e-5)
+    black_box = black_box_of(server, size=SIDE)
+    assert torch.allclose(black_box(IMAGES), torch_black_box(IMAGES), atol=1e-5)
     assert black_box.num_classes == 4
     assert black_box.baseline_color == MEAN
     assert black_box.input_size == (SIDE, SIDE)
@@ -100,11 +100,11 @@ def test_the_answers_of_torch(serve, torch_box, options):
 
 @pytest.mark.parametrize("options", [{}, {"binary": True}, {"shape": (3, 3, SIDE, SIDE)}], ids=str)
 def test_contract(serve, options):
-    check_black_box(box_of(serve(**options)))
+    check_black_box(black_box_of(serve(**options)))
 
 
 def test_torch_onnx_and_a_server_give_one_map_for_as_many_queries(
-    serve, torch_box, model, tmp_path, predict
+    serve, torch_black_box, model, tmp_path, predict
 ):
     onnxruntime = pytest.importorskip("onnxruntime")
     onnx = pytest.importorskip("saliencykit_onnx.onnx_black_box")
@@ -122,29 +122,29 @@ def test_torch_onnx_and_a_server_give_one_map_for_as_many_queries(
         serve(),
         serve(lambda rows: session.run(["logits"], {"pixels": rows})[0], binary=True),
     ]
-    counted = [Counting(torch_box), Counting(onnx.OnnxBlackBox(path, mean=MEAN, std=STD))]
-    boxes = [*counted, *(box_of(server) for server in servers)]
+    counted = [Counting(torch_black_box), Counting(onnx.OnnxBlackBox(path, mean=MEAN, std=STD))]
+    boxes = [*counted, *(black_box_of(server) for server in servers)]
     maps = [
-        explain(black_box, PICTURES[:2], [1, 2], masker="rise:samples=200", seed=5)
+        explain(black_box, IMAGES[:2], [1, 2], masker="rise:samples=200", seed=5)
         for black_box in boxes
     ]
     for other in maps[1:]:
         assert close_to_rounding(other, maps[0])
-    asked = 2 + 2 * 200 + 2 * 2  # the label's answer, the masks, the check: per picture
-    assert [black_box.num_images for black_box in counted] == [asked, asked]
-    assert [server.images for server in servers] == [asked, asked]
-    assert [black_box.sent for black_box in boxes[2:]] == [asked, asked]
+    queried = 2 + 2 * 200 + 2 * 2  # the label's answer, the masks, the check: per image
+    assert [black_box.num_images for black_box in counted] == [queried, queried]
+    assert [server.images for server in servers] == [queried, queried]
+    assert [black_box.sent for black_box in boxes[2:]] == [queried, queried]
 
 
 def test_uint8_half_precision_and_channels_last(serve, predict, model):
     as_bytes = serve(lambda rows: predict(rows / 255), datatype="UINT8")
-    rounded = (PICTURES * 255).round() / 255
-    assert torch.allclose(HttpBlackBox(as_bytes.url, **QUICK)(PICTURES), model(rounded), atol=1e-5)
+    rounded = (IMAGES * 255).round() / 255
+    assert torch.allclose(HttpBlackBox(as_bytes.url, **QUICK)(IMAGES), model(rounded), atol=1e-5)
     half = serve(datatype="FP16", binary=True)
-    assert torch.allclose(HttpBlackBox(half.url, **QUICK)(PICTURES), model(PICTURES), atol=2e-3)
+    assert torch.allclose(HttpBlackBox(half.url, **QUICK)(IMAGES), model(IMAGES), atol=2e-3)
     last = serve(lambda rows: predict(rows.transpose(0, 3, 1, 2) / 255), shape=(-1, SIDE, SIDE, 3))
     assert torch.allclose(
-        HttpBlackBox(last.url, max_pixel_value=255, **QUICK)(PICTURES), model(PICTURES), atol=1e-5
+        HttpBlackBox(last.url, max_pixel_value=255, **QUICK)(IMAGES), model(IMAGES), atol=1e-5
     )
 
 
@@ -166,13 +166,13 @@ def test_texts(server):
     with pytest.warns(UserWarning, match="images go in as RGB in"):
         assert black_box.prepare(Image.new("RGB", (20, 30)))[0].shape == (1, 3, SIDE, SIDE)
     assert explain(
-        f"{server.url},mean=0,std=1", PICTURES[0], 1, masker="rise:samples=8"
+        f"{server.url},mean=0,std=1", IMAGES[0], 1, masker="rise:samples=8"
     ).mask.shape == (1, 1, SIDE, SIDE)
 
 
 def test_maskers_that_need_gradients_say_so_before_any_query(server):
     with pytest.raises(GradientError, match="HttpBlackBox is query-only"):
-        explain(box_of(server), PICTURES[:1], 0, masker="iterative")
+        explain(black_box_of(server), IMAGES[:1], 0, masker="iterative")
     assert server.images <= 1  # the top class
 
 
@@ -225,7 +225,7 @@ FAULTS = {
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_in_between_changes_nothing(server, wanted, fault):
     server.faults.extend([None, FAULTS[fault], None, FAULTS[fault], FAULTS[fault]])
-    black_box = box_of(server, timeout=0.5)
+    black_box = black_box_of(server, timeout=0.5)
     assert close_to_rounding(map_of(black_box), wanted)
     assert black_box.sent == server.images > 63
     assert not server.faults
@@ -233,7 +233,7 @@ def test_a_fault_in_between_changes_nothing(server, wanted, fault):
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_that_stays_is_one_clear_error(server, fault):
-    black_box = box_of(server, timeout=0.2, retries=3)
+    black_box = black_box_of(server, timeout=0.2, retries=3)
     assert black_box.num_classes == 4
     server.faults.extend([FAULTS[fault]] * 10)
     with pytest.raises(
@@ -241,7 +241,7 @@ def test_a_fault_that_stays_is_one_clear_error(server, fault):
         match=r"/v2/models/small/infer gave no usable response after \d tries in \d s: .*\. With "
         r"cache=",
     ) as raised:
-        black_box(PICTURES[:1])
+        black_box(IMAGES[:1])
     assert len(str(raised.value).splitlines()) == 1
     assert len(str(raised.value)) < 400
     assert server.requests <= 4
@@ -258,12 +258,12 @@ def test_a_fault_that_stays_is_one_clear_error(server, fault):
 def test_what_another_try_would_not_help(server, fault, words):
     server.faults.append(fault)
     with pytest.raises(InputError, match=words):
-        box_of(server)(PICTURES[:1])
+        black_box_of(server)(IMAGES[:1])
     assert server.requests == 1
 
 
 def test_a_server_that_is_killed_and_comes_back(server, wanted):
-    black_box = box_of(server, retries=12, backoff=0.05)
+    black_box = black_box_of(server, retries=12, backoff=0.05)
     counts = []
 
     def die():
@@ -288,7 +288,7 @@ def test_a_process_that_is_killed_and_started_again(tmp_path):
     options = {"backoff": 0.05, "timeout": 5.0, "retries": 30, "mean": 0, "std": 1}
     wanted = map_of(
         FunctionBlackBox(
-            lambda pictures: answer_of(pictures.transpose(0, 3, 1, 2)), probabilities=False
+            lambda images: answer_of(images.transpose(0, 3, 1, 2)), probabilities=False
         )
     )
     try:
@@ -317,10 +317,10 @@ def test_a_server_that_stays_away_and_a_second_run(server, wanted, tmp_path):
         InputError,
         match=r"there was no connection .*kept in '.*answers': run again to resume",
     ):
-        map_of(box_of(server, **options))
+        map_of(black_box_of(server, **options))
     before = server.images
     server.start()
-    second = box_of(server, **options)
+    second = black_box_of(server, **options)
     assert close_to_rounding(map_of(second), wanted)
     assert second.cached > 20
     assert second.sent == server.images - before == 63 - second.cached
@@ -333,7 +333,7 @@ def test_no_server_at_all():
         match=r"http://127\.0\.0\.1:9/v2/models/x gave no usable response after 2 tries in 0 s: "
         r"there was no connection",
     ):
-        black_box(PICTURES)
+        black_box(IMAGES)
     assert black_box.sent == 0
 
 
@@ -341,28 +341,28 @@ def test_retry_after_is_obeyed_and_not_for_ever(server):
     server.retry_after = "0.3"
     server.faults.append("429")
     started = time.monotonic()
-    box_of(server)(PICTURES[:1])
+    black_box_of(server)(IMAGES[:1])
     assert time.monotonic() - started >= 0.3
     server.retry_after = "3600"
     server.faults.append("503")
     with pytest.raises(
         InputError, match=r"returned 503 \(out of order\), and says to retry in 3600 s\."
     ):
-        box_of(server)(PICTURES[:1])
+        black_box_of(server)(IMAGES[:1])
     server.retry_after = "Fri, 01 Jan 2100 00:00:00 GMT"
     server.faults.append("503")
     with pytest.raises(InputError, match="says to retry in"):
-        box_of(server)(PICTURES[:1])
+        black_box_of(server)(IMAGES[:1])
 
 
 def test_another_version_in_the_middle_is_an_error(server):
-    black_box = box_of(server)
-    black_box(PICTURES)
+    black_box = black_box_of(server)
+    black_box(IMAGES)
     server.model_version = "2"
     with pytest.raises(
         InputError, match=r"version 2 responds, and before it was 1; the model was replaced"
     ):
-        black_box(PICTURES)
+        black_box(IMAGES)
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -378,7 +378,7 @@ def test_whatever_happens_the_map_is_the_same_or_there_is_one_error_within_the_b
             chance.choice(quick) if chance.random() < 0.4 else None for _ in range(200)
         )
         before, limit = server.images, chance.choice([10, 25, 100])
-        black_box = box_of(
+        black_box = black_box_of(
             server,
             backoff=0.001,
             retries=2,
@@ -405,7 +405,7 @@ def test_whatever_happens_the_map_is_the_same_or_there_is_one_error_within_the_b
 @pytest.mark.parametrize("cached", [True, False])
 def test_never_more_images_than_the_budget(server, limit, cached, tmp_path):
     server.faults.extend([None, "500", None, FAULTS["nan"]])
-    black_box = box_of(server, max_queries=limit, cache=tmp_path if cached else None)
+    black_box = black_box_of(server, max_queries=limit, cache=tmp_path if cached else None)
     with pytest.raises(
         InputError,
         match=rf"max_queries={limit} images may be sent, \d+ were, and \d+ more are needed\. (With "
@@ -419,7 +419,7 @@ def test_several_small_budgets_make_one_map(server, wanted, tmp_path):
     runs = 0
     while runs < 10:
         runs += 1
-        black_box = box_of(server, max_queries=20, cache=tmp_path)
+        black_box = black_box_of(server, max_queries=20, cache=tmp_path)
         try:
             answer = map_of(black_box)
             break
@@ -427,70 +427,72 @@ def test_several_small_budgets_make_one_map(server, wanted, tmp_path):
             assert "max_queries=20" in str(error)  # noqa: PT017
     assert close_to_rounding(answer, wanted)
     assert runs == 4
-    assert server.images == 63  # nothing was lost, nothing asked twice
+    assert server.images == 63  # nothing was lost, nothing queried twice
 
 
 def test_a_budget_that_suffices_to_the_image(server, wanted):
-    black_box = box_of(server, max_queries=63)
+    black_box = black_box_of(server, max_queries=63)
     assert close_to_rounding(map_of(black_box), wanted)
     assert black_box.sent == 63
 
 
 def test_copies_that_fill_up_a_batch_are_counted(serve):
     server = serve(shape=(3, 3, SIDE, SIDE))
-    black_box = box_of(server, max_queries=8)
-    black_box(PICTURES[:4])
+    black_box = black_box_of(server, max_queries=8)
+    black_box(IMAGES[:4])
     assert black_box.sent == server.images == 6
     with pytest.raises(InputError, match="6 were, and 3 more are needed"):
-        black_box(PICTURES[:1])
+        black_box(IMAGES[:1])
 
 
 # the cache
 
 
 def test_a_second_run_sends_nothing(server, wanted, tmp_path):
-    first = box_of(server, cache=tmp_path)
+    first = black_box_of(server, cache=tmp_path)
     assert close_to_rounding(map_of(first), wanted)
     before = server.requests, server.images
-    second = box_of(server, cache=tmp_path, max_queries=1)
+    second = black_box_of(server, cache=tmp_path, max_queries=1)
     again = map_of(second)
     assert torch.equal(again.mask, map_of(first).mask)
     assert (server.requests, server.images) == before
     assert (second.sent, second.cached) == (0, 63)
     server.stop()
     with pytest.warns(UserWarning, match="outputs come from the cache only"):
-        assert torch.equal(map_of(box_of(server, cache=tmp_path)).mask, again.mask)
+        assert torch.equal(map_of(black_box_of(server, cache=tmp_path)).mask, again.mask)
 
 
 def test_what_makes_an_answer_another_one(serve, tmp_path):
     server = serve()
-    box_of(server, cache=tmp_path)(PICTURES)
+    black_box_of(server, cache=tmp_path)(IMAGES)
     assert server.images == 7
-    box_of(server, cache=tmp_path, max_batch_size=2)(PICTURES.flip(0))  # neither order nor batch
+    black_box_of(server, cache=tmp_path, max_batch_size=2)(
+        IMAGES.flip(0)
+    )  # neither order nor batch
     assert server.images == 7
     HttpBlackBox(server.url, max_pixel_value=255, cache=tmp_path, **QUICK)(
-        PICTURES
+        IMAGES
     )  # other numbers are sent
     assert server.images == 14
     server.versions = ["1", "2"]
-    box_of(server, cache=tmp_path)(PICTURES)
+    black_box_of(server, cache=tmp_path)(IMAGES)
     assert server.images == 21
-    box_of(server, cache=tmp_path, version="mine")(PICTURES)
+    black_box_of(server, cache=tmp_path, version="mine")(IMAGES)
     assert server.images == 28
     other = serve()
-    box_of(other, cache=tmp_path)(PICTURES)
+    black_box_of(other, cache=tmp_path)(IMAGES)
     assert other.images == 7
 
 
 # a pair of functions
 
 
-def encode(pictures):
-    assert pictures.dtype == np.float32
-    assert pictures.shape[3] == 3
+def encode(images):
+    assert images.dtype == np.float32
+    assert images.shape[3] == 3
     return {"inputs": [{"name": "pixels", "datatype": "FP32",
-        "shape": [len(pictures), 3, SIDE, SIDE],
-                        "data": pictures.transpose(0, 3, 1, 2).ravel().tolist()}]}  # fmt: skip
+        "shape": [len(images), 3, SIDE, SIDE],
+                        "data": images.transpose(0, 3, 1, 2).ravel().tolist()}]}  # fmt: skip
 
 
 def decode(answer):
@@ -500,7 +502,7 @@ def decode(answer):
 def test_two_functions_speak_to_anything(server, model, tmp_path):
     options = {"encode": encode, "decode": decode, "size": SIDE, "cache": tmp_path, **QUICK}
     black_box = HttpBlackBox(f"{server.url}/infer", **options)
-    assert torch.allclose(black_box(PICTURES), model(PICTURES), atol=1e-5)
+    assert torch.allclose(black_box(IMAGES), model(IMAGES), atol=1e-5)
     check_black_box(black_box)
     assert repr(black_box).endswith(
         "/v2/models/small/infer', size=16, encode=encode, decode=decode)"
@@ -508,7 +510,7 @@ def test_two_functions_speak_to_anything(server, model, tmp_path):
     before = server.images
     assert HttpBlackBox(
         f"{server.url}/infer", encode=encode, decode=decode, size=SIDE, cache=tmp_path, **QUICK
-    )(PICTURES).shape == (7, 4)
+    )(IMAGES).shape == (7, 4)
     assert server.images == before
     assert not any(
         path.startswith("/v2/models/small") and "infer" not in path for path in server.all_requests
@@ -523,10 +525,10 @@ def test_functions_that_fail(server):
     with pytest.raises(
         InputError, match=r"broken could not decode the response \(KeyError: 'scores'\)"
     ):
-        HttpBlackBox(f"{server.url}/infer", encode=encode, decode=broken, **options)(PICTURES[:1])
-    assert server.requests == 3  # an answer that cannot be used is asked for twice again, no more
+        HttpBlackBox(f"{server.url}/infer", encode=encode, decode=broken, **options)(IMAGES[:1])
+    assert server.requests == 3  # an answer that cannot be used is wanted twice again, no more
     with pytest.raises(InputError, match=r"broken failed on images \(1, 16, 16, 3\): KeyError"):
-        HttpBlackBox(f"{server.url}/infer", encode=broken, decode=decode, **options)(PICTURES[:1])
+        HttpBlackBox(f"{server.url}/infer", encode=broken, decode=decode, **options)(IMAGES[:1])
     assert server.requests == 3
 
 
@@ -535,8 +537,8 @@ def test_functions_that_fail(server):
 
 def test_headers_and_tokens(server, monkeypatch):
     monkeypatch.setenv("MY_TOKEN", "secret-word")
-    black_box = box_of(server, headers={"X-Mine": "yes"}, token_variable="MY_TOKEN")
-    black_box(PICTURES[:1])
+    black_box = black_box_of(server, headers={"X-Mine": "yes"}, token_variable="MY_TOKEN")
+    black_box(IMAGES[:1])
     assert all(
         sent["X-Mine"] == "yes" and sent["Authorization"] == "Bearer secret-word"
         for sent in server.headers
@@ -544,7 +546,7 @@ def test_headers_and_tokens(server, monkeypatch):
     assert "secret-word" not in repr(black_box)
     assert repr(black_box) == f"HttpBlackBox('{server.url}', mean={MEAN}, std={STD})"
     with pytest.raises(InputError, match="no token in the environment variable 'OTHER'"):
-        box_of(server, token_variable="OTHER")
+        black_box_of(server, token_variable="OTHER")
 
 
 def test_passwords_are_never_shown(server):
@@ -552,7 +554,7 @@ def test_passwords_are_never_shown(server):
         server.url.replace("//", "//me:pass@").replace("small", "other"), **QUICK
     )
     with pytest.raises(InputError, match=r"returned 404 \(no such model\)") as raised:
-        black_box(PICTURES[:1])
+        black_box(IMAGES[:1])
     assert "pass" not in str(raised.value) + repr(black_box)
 
 
@@ -588,14 +590,14 @@ def test_addresses_of_something_else(server, serve):
     with pytest.raises(
         InputError, match="is not the address of a model in the Open Inference Protocol"
     ):
-        HttpBlackBox(f"http://127.0.0.1:{server.port}/predict", **QUICK)(PICTURES)
+        HttpBlackBox(f"http://127.0.0.1:{server.port}/predict", **QUICK)(IMAGES)
     with pytest.raises(InputError, match="has the outputs logits; write output_name="):
-        box_of(server, output_name="x")(PICTURES)
+        black_box_of(server, output_name="x")(IMAGES)
     with pytest.raises(InputError, match="has no input 'x'; its inputs are pixels"):
-        box_of(server, input_name="x")(PICTURES)
+        black_box_of(server, input_name="x")(IMAGES)
     with pytest.raises(InputError, match="takes BYTES; images are sent as FP32"):
-        box_of(serve(datatype="BYTES"))(PICTURES)
+        black_box_of(serve(datatype="BYTES"))(IMAGES)
     with pytest.raises(InputError, match="four axes"):
-        box_of(serve(shape=(-1, 5)))(PICTURES)
+        black_box_of(serve(shape=(-1, 5)))(IMAGES)
     with pytest.raises(InputError, match="has 4 classes, and 2 class_names"):
-        box_of(server, class_names=["a", "b"])(PICTURES)
+        black_box_of(server, class_names=["a", "b"])(IMAGES)

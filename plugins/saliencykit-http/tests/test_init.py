@@ -18,13 +18,13 @@ def test_the_hook_maps_names_to_factories():
     assert set(saliencykit_http.provide_black_boxes()) == {"http", "https"}
 
 
-def test_importing_it_and_asking_for_its_names_loads_nothing_heavy():
+def test_importing_it_and_querying_for_its_names_loads_nothing_heavy():
     code = "import sys, saliencykit_http as it; it.provide_black_boxes(); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"httpx", "httpx2", "torchvision", "matplotlib"} & set(done.stdout.split())
 
 
-def test_the_command_line_asks_a_server_once(server, tmp_path):
+def test_the_command_line_queries_a_server_once(server, tmp_path):
     options = (
         f"{server.url},mean=(0.485,0.456,0.406),std=(0.229,0.224,0.225),"
         f"cache={tmp_path / 'answers'}"

@@ -16,12 +16,12 @@ MEAN, STD, SIDE = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), 16
 
 @pytest.fixture(scope="session")
 def model():
-    """4 classes, any size; normalised pixels in, logits out."""
+    """4 classes, any size; normalized pixels in, logits out."""
     return small_network().eval()
 
 
 @pytest.fixture
-def torch_box(model):
+def torch_black_box(model):
     return TorchBlackBox(model, mean=MEAN, std=STD, size=SIDE)
 
 
@@ -56,7 +56,7 @@ def dynamic(export, model):
 
 @pytest.fixture(scope="session")
 def fixed(export, model):
-    """A graph that takes exactly three pictures."""
+    """A graph that takes exactly three images."""
     return export(model, shape=(3, 3, SIDE, SIDE), free=())
 
 

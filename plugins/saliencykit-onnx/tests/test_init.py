@@ -73,7 +73,7 @@ def test_paths_and_sessions(dynamic):
     assert saliencykit_onnx.wrap_model(onnxruntime.SessionOptions()) is None
 
 
-def test_importing_it_and_asking_for_its_names_loads_nothing_heavy():
+def test_importing_it_and_querying_for_its_names_loads_nothing_heavy():
     code = (
         "import sys, saliencykit_onnx as it; it.provide_black_boxes(); it.wrap_model('x'); "
         "print(*sys.modules)"

@@ -1,4 +1,4 @@
-"""The box: the same answers as torch's, whatever the form of the file; and what it refuses."""
+"""The black box: the same answers as torch's for every form of the file; and what it refuses."""
 
 import copy
 import warnings
@@ -15,7 +15,7 @@ from saliencykit import ContractError, GradientError, InputError, explain
 from saliencykit.testing import Counting, check_black_box
 
 MEAN, STD, SIDE = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), 16
-PICTURES = torch.rand(7, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
+IMAGES = torch.rand(7, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
 
 
 def session(path):
@@ -23,14 +23,14 @@ def session(path):
 
 
 @pytest.mark.parametrize("kind", ["dynamic", "fixed", "channels_last"])
-def test_the_answers_of_torch(kind, request, torch_box):
+def test_the_answers_of_torch(kind, request, torch_black_box):
     black_box = OnnxBlackBox(request.getfixturevalue(kind), mean=MEAN, std=STD)
     assert black_box.num_classes == 4
     assert black_box.input_size == (SIDE, SIDE)
     assert black_box.baseline_color == MEAN
     assert repr(black_box).endswith(f"model.onnx', mean={MEAN}, std={STD})")
-    assert torch.allclose(black_box(PICTURES), torch_box(PICTURES), atol=1e-5)
-    assert torch.allclose(black_box(PICTURES[:1]), torch_box(PICTURES[:1]), atol=1e-5)
+    assert torch.allclose(black_box(IMAGES), torch_black_box(IMAGES), atol=1e-5)
+    assert torch.allclose(black_box(IMAGES[:1]), torch_black_box(IMAGES[:1]), atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["dynamic", "fixed", "channels_last"])
@@ -40,13 +40,13 @@ def test_contract(kind, request):
 
 
 @pytest.mark.parametrize("kind", ["dynamic", "fixed"])
-def test_the_map_of_torch_with_as_many_queries(kind, request, torch_box):
+def test_the_map_of_torch_with_as_many_queries(kind, request, torch_black_box):
     counted = [
-        Counting(torch_box),
+        Counting(torch_black_box),
         Counting(OnnxBlackBox(request.getfixturevalue(kind), mean=MEAN, std=STD)),
     ]
     ours, theirs = (
-        explain(black_box, PICTURES[:2], 1, masker="rise:samples=100", seed=3)
+        explain(black_box, IMAGES[:2], 1, masker="rise:samples=100", seed=3)
         for black_box in counted
     )
     assert torch.allclose(
@@ -75,15 +75,15 @@ def test_a_fixed_batch_is_filled_up_and_queried_in_multiples(fixed):
     black_box = OnnxBlackBox(recording)
     assert black_box.max_batch_size == 30
     assert OnnxBlackBox(fixed, max_batch_size=2).max_batch_size == 3
-    black_box(PICTURES)
+    black_box(IMAGES)
     assert recording.batches == [3, 3, 3]
-    assert torch.allclose(black_box(PICTURES[6:]), black_box(PICTURES)[6:], atol=1e-6)
+    assert torch.allclose(black_box(IMAGES[6:]), black_box(IMAGES)[6:], atol=1e-6)
 
 
-def test_a_session_is_used_as_it_is(dynamic, torch_box):
+def test_a_session_is_used_as_it_is(dynamic, torch_black_box):
     mine = session(dynamic)
     black_box = OnnxBlackBox(mine, mean=MEAN, std=STD)
-    assert torch.allclose(black_box(PICTURES), torch_box(PICTURES), atol=1e-5)
+    assert torch.allclose(black_box(IMAGES), torch_black_box(IMAGES), atol=1e-5)
     with pytest.raises(InputError, match="has its own providers"):
         OnnxBlackBox(mine, threads=2)
     with pytest.raises(InputError, match="got int"):
@@ -105,12 +105,12 @@ def test_session_options_and_providers(dynamic):
         OnnxBlackBox(dynamic, options=options, threads=2)
 
 
-def test_half_precision(export, model, torch_box):
+def test_half_precision(export, model, torch_black_box):
     path = export(copy.deepcopy(model).half(), dtype=torch.float16)
     black_box = OnnxBlackBox(path, mean=MEAN, std=STD)
-    assert black_box(PICTURES).dtype == torch.float32
-    assert torch.allclose(black_box(PICTURES), torch_box(PICTURES), atol=2e-2)
-    assert black_box(PICTURES.double()).dtype == torch.float64
+    assert black_box(IMAGES).dtype == torch.float32
+    assert torch.allclose(black_box(IMAGES), torch_black_box(IMAGES), atol=2e-2)
+    assert black_box(IMAGES.double()).dtype == torch.float64
 
 
 def test_bytes_and_0_to_255(export, model):
@@ -122,12 +122,12 @@ def test_bytes_and_0_to_255(export, model):
         def forward(self, x):
             return self.model(x.float() / 255)
 
-    wanted = model((PICTURES * 255).round() / 255).detach()
+    wanted = model((IMAGES * 255).round() / 255).detach()
     example = export(TakesBytes(model), dtype=torch.uint8)
-    assert torch.allclose(OnnxBlackBox(example)(PICTURES), wanted, atol=1e-5)
+    assert torch.allclose(OnnxBlackBox(example)(IMAGES), wanted, atol=1e-5)
     floats = export(TakesBytes(model))
     assert torch.allclose(
-        OnnxBlackBox(floats, max_pixel_value=255)(PICTURES), model(PICTURES).detach(), atol=1e-5
+        OnnxBlackBox(floats, max_pixel_value=255)(IMAGES), model(IMAGES).detach(), atol=1e-5
     )
 
 
@@ -140,12 +140,14 @@ class Softmaxed(nn.Module):
         return self.model(x).softmax(1)
 
 
-def test_probabilities(export, model, torch_box):
+def test_probabilities(export, model, torch_black_box):
     path = export(Softmaxed(model))
     black_box = OnnxBlackBox(path, mean=MEAN, std=STD, probabilities=True)
-    assert torch.allclose(black_box(PICTURES).softmax(1), torch_box(PICTURES).softmax(1), atol=1e-5)
+    assert torch.allclose(
+        black_box(IMAGES).softmax(1), torch_black_box(IMAGES).softmax(1), atol=1e-5
+    )
     with pytest.warns(UserWarning, match="look like probabilities"):
-        OnnxBlackBox(path, mean=MEAN, std=STD)(PICTURES)
+        OnnxBlackBox(path, mean=MEAN, std=STD)(IMAGES)
 
 
 def test_one_column_is_a_sigmoids(export, model):
@@ -159,7 +161,7 @@ def test_one_column_is_a_sigmoids(export, model):
 
     black_box = OnnxBlackBox(export(One(model)))
     assert black_box.num_classes == 2
-    assert torch.allclose(black_box(PICTURES)[:, 1], model(PICTURES)[:, 0] / 2, atol=1e-5)
+    assert torch.allclose(black_box(IMAGES)[:, 1], model(IMAGES)[:, 0] / 2, atol=1e-5)
 
 
 def test_free_sizes(export, model):
@@ -184,38 +186,38 @@ def test_which_output_is_meant(export, model):
             return logits * 2, logits, logits.argmax(1)
 
     named = export(Two(model), outputs=("other", "logits", "winner"))
-    assert torch.allclose(OnnxBlackBox(named)(PICTURES), model(PICTURES).detach(), atol=1e-5)
+    assert torch.allclose(OnnxBlackBox(named)(IMAGES), model(IMAGES).detach(), atol=1e-5)
     assert torch.allclose(
-        OnnxBlackBox(named, output_name="other")(PICTURES), 2 * model(PICTURES).detach(), atol=1e-5
+        OnnxBlackBox(named, output_name="other")(IMAGES), 2 * model(IMAGES).detach(), atol=1e-5
     )
     with pytest.raises(InputError, match=r"has no output 'x'; it has other, logits, winner"):
         OnnxBlackBox(named, output_name="x")
     with pytest.raises(ContractError, match=r"returned torch\.int64"):
-        OnnxBlackBox(named, output_name="winner")(PICTURES)
+        OnnxBlackBox(named, output_name="winner")(IMAGES)
     unnamed = export(Two(model), outputs=("a", "b", "c"))
     with pytest.raises(InputError, match=r"outputs a, b, c: write output_name= with one of a, b"):
         OnnxBlackBox(unnamed)
 
 
 def test_images_say_what_was_assumed(dynamic):
-    picture = Image.new("RGB", (40, 20), (255, 0, 0))
+    image = Image.new("RGB", (40, 20), (255, 0, 0))
     black_box = OnnxBlackBox(dynamic)
     with pytest.warns(UserWarning, match=r"images go in as RGB in \[0, 1\]"):
-        images, geometry = black_box.prepare(picture)
+        images, geometry = black_box.prepare(image)
     assert images.shape == (1, 3, SIDE, SIDE)
     assert geometry.source_size == (20, 40)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        black_box.prepare(picture)  # once is enough
-        OnnxBlackBox(dynamic, mean=0, std=1).prepare(picture)
-        OnnxBlackBox(dynamic, max_pixel_value=255).prepare(picture)
+        black_box.prepare(image)  # once is enough
+        OnnxBlackBox(dynamic, mean=0, std=1).prepare(image)
+        OnnxBlackBox(dynamic, max_pixel_value=255).prepare(image)
 
 
 def test_class_names(dynamic, tmp_path):
     (tmp_path / "names.txt").write_text("a\nb\nc\nd\n")
     black_box = OnnxBlackBox(dynamic, class_names=str(tmp_path / "names.txt"))
     assert black_box.class_names == ("a", "b", "c", "d")
-    assert explain(black_box, PICTURES[:1], "c", masker="rise:samples=8").labels.tolist() == [2]
+    assert explain(black_box, IMAGES[:1], "c", masker="rise:samples=8").labels.tolist() == [2]
     with pytest.raises(InputError, match="has 4 classes, and 2 class_names"):
         OnnxBlackBox(dynamic, class_names=["a", "b"])
 
@@ -225,7 +227,7 @@ def test_maskers_that_need_gradients_say_so(dynamic, masker):
     with pytest.raises(
         GradientError, match=r"needs gradients and OnnxBlackBox is query-only\. Use masker='rise'"
     ):
-        explain(OnnxBlackBox(dynamic), PICTURES[:1], 0, masker=masker)
+        explain(OnnxBlackBox(dynamic), IMAGES[:1], 0, masker=masker)
 
 
 def test_files_that_are_no_model(tmp_path, dynamic):

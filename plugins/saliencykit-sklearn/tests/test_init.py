@@ -28,7 +28,7 @@ def fitted():
     )
 
 
-def test_objects_are_recognised(fitted):
+def test_objects_are_recognized(fitted):
     assert isinstance(as_black_box(fitted), SklearnBlackBox)
     assert explain(fitted, torch.rand(1, 8, 8), 1, masker="rise:samples=8").mask.shape == (
         1,
@@ -103,7 +103,7 @@ def test_damaged_files(tmp_path):
         as_black_box("nowhere.skops")
 
 
-def test_importing_it_and_asking_for_its_names_loads_nothing_heavy():
+def test_importing_it_and_querying_for_its_names_loads_nothing_heavy():
     code = (
         "import sys, saliencykit_sklearn as it; it.provide_black_boxes(); it.wrap_model(3); "
         "print(*sys.modules)"

@@ -1,4 +1,4 @@
-"""The box: classifiers over pixels, over pictures and over features, and what it refuses."""
+"""The black box: classifiers over pixels, over images and over features, and what it refuses."""
 
 import numpy as np
 import pytest
@@ -19,24 +19,24 @@ from saliencykit.testing import check_black_box
 from saliencykit.testing.black_boxes import PlantedEvidence, iou
 
 SIDE = 8
-PICTURES = torch.rand(5, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
+IMAGES = torch.rand(5, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
 
 
 @pytest.fixture(scope="module")
 def pixels():
-    """Rows of pixels, channels last, of three classes: the mean colour."""
+    """Rows of pixels, channels last, of three classes: the mean color."""
     random = np.random.default_rng(0)
     labels = np.arange(120) % 3
-    pictures = random.random((120, SIDE, SIDE, 3))
-    pictures[np.arange(120), :, :, labels] += 0.3
-    return pictures.reshape(120, -1), np.array(["red", "green", "blue"])[labels]
+    images = random.random((120, SIDE, SIDE, 3))
+    images[np.arange(120), :, :, labels] += 0.3
+    return images.reshape(120, -1), np.array(["red", "green", "blue"])[labels]
 
 
 ESTIMATORS = {
     "logistic": lambda: LogisticRegression(max_iter=300),
     "pipeline": lambda: make_pipeline(StandardScaler(), PCA(20), SVC()),
     "forest": lambda: RandomForestClassifier(20, random_state=0),
-    "neighbours": lambda: KNeighborsClassifier(),
+    "neighbors": lambda: KNeighborsClassifier(),
     "ridge": lambda: RidgeClassifier(),
 }
 
@@ -45,11 +45,11 @@ ESTIMATORS = {
 def test_the_estimators_own_answers(name, pixels):
     estimator = ESTIMATORS[name]().fit(*pixels)
     black_box = SklearnBlackBox(estimator)
-    rows = PICTURES.permute(0, 2, 3, 1).reshape(5, -1).double().numpy()
+    rows = IMAGES.permute(0, 2, 3, 1).reshape(5, -1).double().numpy()
     if hasattr(estimator, "predict_proba"):
-        assert np.allclose(black_box(PICTURES).softmax(1), estimator.predict_proba(rows), atol=1e-5)
+        assert np.allclose(black_box(IMAGES).softmax(1), estimator.predict_proba(rows), atol=1e-5)
     else:
-        assert np.allclose(black_box(PICTURES), estimator.decision_function(rows), atol=1e-4)
+        assert np.allclose(black_box(IMAGES), estimator.decision_function(rows), atol=1e-4)
     assert black_box.class_names == ("blue", "green", "red")
     assert black_box.input_size == (SIDE, SIDE)
     check_black_box(black_box)
@@ -57,16 +57,16 @@ def test_the_estimators_own_answers(name, pixels):
 
 def test_the_map_of_a_function_with_as_many_queries(pixels):
     estimator = LogisticRegression(max_iter=300).fit(*pixels)
-    asked = []
+    queried = []
 
-    def function(pictures):
-        asked.append(len(pictures))
-        return estimator.predict_proba(pictures.reshape(len(pictures), -1))
+    def function(images):
+        queried.append(len(images))
+        return estimator.predict_proba(images.reshape(len(images), -1))
 
-    one = explain(SklearnBlackBox(estimator), PICTURES[:1], 1, masker="rise:samples=100")
-    other = explain(FunctionBlackBox(function), PICTURES[:1], 1, masker="rise:samples=100")
+    one = explain(SklearnBlackBox(estimator), IMAGES[:1], 1, masker="rise:samples=100")
+    other = explain(FunctionBlackBox(function), IMAGES[:1], 1, masker="rise:samples=100")
     assert torch.allclose(one.mask, other.mask, atol=1e-4)
-    assert sum(asked) == 103
+    assert sum(queried) == 103
 
 
 def test_two_classes_by_one_number(pixels):
@@ -74,38 +74,38 @@ def test_two_classes_by_one_number(pixels):
     estimator = RidgeClassifier().fit(pixels[0], labels)
     black_box = SklearnBlackBox(estimator)
     assert black_box.num_classes == 2
-    wanted = estimator.decision_function(PICTURES.permute(0, 2, 3, 1).reshape(5, -1).numpy())
-    assert np.allclose(black_box(PICTURES)[:, 1] - black_box(PICTURES)[:, 0], wanted, atol=1e-5)
-    assert black_box(PICTURES[:1]).shape == (1, 2)
+    wanted = estimator.decision_function(IMAGES.permute(0, 2, 3, 1).reshape(5, -1).numpy())
+    assert np.allclose(black_box(IMAGES)[:, 1] - black_box(IMAGES)[:, 0], wanted, atol=1e-5)
+    assert black_box(IMAGES[:1]).shape == (1, 2)
 
 
 def test_channels_first(pixels):
     rows = pixels[0].reshape(-1, SIDE, SIDE, 3).transpose(0, 3, 1, 2).reshape(len(pixels[0]), -1)
     first = SklearnBlackBox(KNeighborsClassifier().fit(rows, pixels[1]), layout="NCHW")
     last = SklearnBlackBox(KNeighborsClassifier().fit(*pixels))
-    assert torch.equal(first(PICTURES), last(PICTURES))
+    assert torch.equal(first(IMAGES), last(IMAGES))
 
 
 def test_images_as_they_are(pixels):
-    flatten = FunctionTransformer(lambda pictures: pictures.reshape(len(pictures), -1))
-    pictures = pixels[0].reshape(-1, SIDE, SIDE, 3)
-    estimator = make_pipeline(flatten, LogisticRegression(max_iter=300)).fit(pictures, pixels[1])
+    flatten = FunctionTransformer(lambda images: images.reshape(len(images), -1))
+    images = pixels[0].reshape(-1, SIDE, SIDE, 3)
+    estimator = make_pipeline(flatten, LogisticRegression(max_iter=300)).fit(images, pixels[1])
     black_box = SklearnBlackBox(estimator, flatten=False, size=SIDE)
     plain = SklearnBlackBox(LogisticRegression(max_iter=300).fit(*pixels))
-    assert torch.allclose(black_box(PICTURES), plain(PICTURES), atol=1e-5)
+    assert torch.allclose(black_box(IMAGES), plain(IMAGES), atol=1e-5)
     check_black_box(black_box)
 
 
 def test_features(pixels):
-    def colors(pictures):
-        assert pictures.shape[1:] == (SIDE, SIDE, 3)
-        return pictures.mean((1, 2))
+    def colors(images):
+        assert images.shape[1:] == (SIDE, SIDE, 3)
+        return images.mean((1, 2))
 
     estimator = LogisticRegression().fit(colors(pixels[0].reshape(-1, SIDE, SIDE, 3)), pixels[1])
     black_box = SklearnBlackBox(estimator, features=colors, size=SIDE)
     assert np.allclose(
-        black_box(PICTURES).softmax(1),
-        estimator.predict_proba(PICTURES.mean((2, 3)).numpy()),
+        black_box(IMAGES).softmax(1),
+        estimator.predict_proba(IMAGES.mean((2, 3)).numpy()),
         atol=1e-5,
     )
     assert "features=test_features.<locals>.colors" in repr(black_box)
@@ -113,13 +113,13 @@ def test_features(pixels):
 
 
 def test_planted_evidence_is_found():
-    """A classifier over features that only one place of the picture decides: the mask is there."""
+    """A classifier over features that only one place of the image decides: the mask is there."""
     planted = PlantedEvidence()
     generator = torch.Generator().manual_seed(0)
     images, labels = planted.examples(200, generator=generator)
 
-    def matches(pictures):
-        return planted(torch.from_numpy(pictures).permute(0, 3, 1, 2)).numpy()
+    def matches(photos):
+        return planted(torch.from_numpy(photos).permute(0, 3, 1, 2)).numpy()
 
     estimator = LogisticRegression().fit(
         matches(images.permute(0, 2, 3, 1).numpy()), labels.numpy()
@@ -143,13 +143,13 @@ def test_the_digits_of_scikit_learn():
     assert black_box.class_names[3] == "3"
     answer = explain(black_box, images, masker="rise:samples=200")
     assert answer.mask.shape == (3, 1, 8, 8)
-    picture = Image.fromarray((digits.images[1000] * 15).astype("uint8"))
-    assert explain(black_box, picture, "3", masker="rise:samples=50").labels.tolist() == [3]
+    image = Image.fromarray((digits.images[1000] * 15).astype("uint8"))
+    assert explain(black_box, image, "3", masker="rise:samples=50").labels.tolist() == [3]
 
 
 def test_maskers_that_need_gradients_say_so(pixels):
     with pytest.raises(GradientError, match="SklearnBlackBox is query-only"):
-        explain(LogisticRegression(max_iter=300).fit(*pixels), PICTURES[:1], 0, masker="iterative")
+        explain(LogisticRegression(max_iter=300).fit(*pixels), IMAGES[:1], 0, masker="iterative")
 
 
 @pytest.mark.parametrize(
@@ -184,7 +184,7 @@ def test_bad_options(pixels):
         with pytest.raises(InputError, match=words):
             SklearnBlackBox(estimator, **options)
     assert SklearnBlackBox(estimator, size=(4, 16)).input_size == (4, 16)
-    assert SklearnBlackBox(estimator, method="decision_function")(PICTURES).min() < 0
+    assert SklearnBlackBox(estimator, method="decision_function")(IMAGES).min() < 0
     with pytest.raises(InputError, match="RidgeClassifier has no predict_proba"):
         SklearnBlackBox(RidgeClassifier().fit(*pixels), method="predict_proba")
 
@@ -197,16 +197,16 @@ def test_answers_of_another_kind(pixels):
         InputError,
         match=r"returned 6 numbers for 4 classes \(an SVC needs decision_function_shape='ovr'\)",
     ):
-        SklearnBlackBox(one_against_one)(PICTURES)
+        SklearnBlackBox(one_against_one)(IMAGES)
     estimator = LogisticRegression(max_iter=300).fit(*pixels)
     with pytest.raises(
         InputError,
         match=r"LogisticRegression\.predict_proba failed on an array \(5, 4\): ValueError: X has 4",
     ):
-        SklearnBlackBox(
-            estimator, features=lambda pictures: np.zeros((len(pictures), 4)), size=SIDE
-        )(PICTURES)
+        SklearnBlackBox(estimator, features=lambda images: np.zeros((len(images), 4)), size=SIDE)(
+            IMAGES
+        )
     with pytest.raises(InputError, match=r"returned \(3,\) for 5 images"):
-        SklearnBlackBox(estimator, features=lambda pictures: np.zeros(3), size=SIDE)(PICTURES)
+        SklearnBlackBox(estimator, features=lambda images: np.zeros(3), size=SIDE)(IMAGES)
     with pytest.raises(InputError, match=r"failed on images \(5, 8, 8, 3\): ZeroDivisionError"):
-        SklearnBlackBox(estimator, features=lambda pictures: 1 / 0, size=SIDE)(PICTURES)
+        SklearnBlackBox(estimator, features=lambda images: 1 / 0, size=SIDE)(IMAGES)

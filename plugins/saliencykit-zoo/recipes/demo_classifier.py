@@ -259,9 +259,9 @@ def train(work: Path, args: argparse.Namespace) -> None:
             for k, v in enumerate((loss, hard, kl)):
                 sums[k] += v.item()
         spent += time.time() - begin
-        judged = DemoNet(200).to(memory_format=torch.channels_last)
-        judged.load_state_dict(average)
-        top1 = accuracy(judged, test, test_labels)
+        scored = DemoNet(200).to(memory_format=torch.channels_last)
+        scored.load_state_dict(average)
+        top1 = accuracy(scored, test, test_labels)
         line = {
             "epoch": epoch + 1,
             "seconds": round(spent),

@@ -27,10 +27,8 @@ def test_it_passes_the_contract_of_a_black_box():
 
 @trained
 def test_it_is_explained_by_name():
-    picture = Image.fromarray(
-        np.random.default_rng(0).integers(0, 256, (40, 52, 3), dtype=np.uint8)
-    )
-    answer = saliencykit.explain("zoo/cifar10-fitnet", picture, "frog", masker="center-box")
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 52, 3), dtype=np.uint8))
+    answer = saliencykit.explain("zoo/cifar10-fitnet", image, "frog", masker="center-box")
     assert answer.mask.shape == (1, 1, 32, 32)
     assert answer.labels.tolist() == [6]
 

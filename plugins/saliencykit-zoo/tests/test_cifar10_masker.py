@@ -26,10 +26,8 @@ def test_it_fits_the_classifier_and_passes_the_contract():
 
 
 def test_explain_selects_it_automatically():
-    picture = Image.fromarray(
-        np.random.default_rng(0).integers(0, 256, (40, 52, 3), dtype=np.uint8)
-    )
-    answer = saliencykit.explain("zoo/cifar10-fitnet", picture, "frog")
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 52, 3), dtype=np.uint8))
+    answer = saliencykit.explain("zoo/cifar10-fitnet", image, "frog")
     assert answer.provenance["masker"].startswith("RealTimeMasker(")
     assert answer.mask.shape == (1, 1, 32, 32)
 

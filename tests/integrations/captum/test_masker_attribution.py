@@ -311,7 +311,7 @@ def test_an_accelerator_gives_the_same_map(name):
     net = small_network()
     wanted = MaskerAttribution(net, name).attribute(X, target=LABELS)
     there, x = small_network().cuda(), X.cuda()
-    for model in (there, lambda pictures: there.eval()(pictures)):
+    for model in (there, lambda images: there.eval()(images)):
         if name == "grad-cam" and model is not there:
             continue
         answer = MaskerAttribution(model, name).attribute(x, target=LABELS.cuda())

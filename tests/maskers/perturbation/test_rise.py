@@ -369,11 +369,11 @@ def test_memory_does_not_grow_with_the_samples():
         counts = []
 
         class Watching(Gray):
-            asked = 0
+            queried = 0
 
             def logits(self, images):
-                self.asked += len(images)
-                if self.asked == samples:
+                self.queried += len(images)
+                if self.queried == samples:
                     counts.append(
                         sum(t.numel() for t in gc.get_objects() if type(t) is torch.Tensor)
                     )

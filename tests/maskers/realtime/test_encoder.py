@@ -19,8 +19,8 @@ FEATURE_MAPS = (
 )
 
 
-def test_the_trunk_encoder_gives_maps_and_logits_in_one_pass(net, pictures):
-    black_box, images = net("convolutional"), pictures(3)
+def test_the_trunk_encoder_gives_maps_and_logits_in_one_pass(net, photos):
+    black_box, images = net("convolutional"), photos(3)
     passes = []
     handle = black_box.model.register_forward_pre_hook(
         lambda module, given: passes.append(len(given[0]))
@@ -36,21 +36,21 @@ def test_the_trunk_encoder_gives_maps_and_logits_in_one_pass(net, pictures):
     assert list(trunk.parameters()) == []
 
 
-def test_the_trunk_encoder_leaves_the_model_unchanged(net, pictures):
+def test_the_trunk_encoder_leaves_the_model_unchanged(net, photos):
     black_box = net("convolutional")
     with untouched("TrunkEncoder", black_box.model):
-        TrunkEncoder(FEATURE_MAPS).encode(black_box, pictures(2))
+        TrunkEncoder(FEATURE_MAPS).encode(black_box, photos(2))
 
 
-def test_layers_of_another_model_are_refused(net, pictures):
+def test_layers_of_another_model_are_refused(net, photos):
     with pytest.raises(
         InputError, match=r"'stages.0' of \w+ has 8 channels, .* another model, with 9"
     ):
         TrunkEncoder((FeatureMap("stages.0", "maps", 9, (16, 16)),)).encode(
-            net("convolutional"), pictures(2)
+            net("convolutional"), photos(2)
         )
     with pytest.raises(InputError, match="no layer"):
-        TrunkEncoder(FEATURE_MAPS).encode(net("channels-last"), pictures(2))
+        TrunkEncoder(FEATURE_MAPS).encode(net("channels-last"), photos(2))
     with pytest.raises(InputError, match="at least one feature map"):
         TrunkEncoder(())
 

@@ -40,9 +40,9 @@ def masker_for(black_box, images, **options):
 
 
 @pytest.fixture
-def saved(net, pictures, tmp_path):
+def saved(net, photos, tmp_path):
     """A black box, the file of a masker made for it, and images."""
-    black_box, images = net("convolutional"), pictures(4)
+    black_box, images = net("convolutional"), photos(4)
     return (
         black_box,
         masker_for(black_box, images).bind(black_box).save(tmp_path / "new" / "masker.safetensors"),
@@ -65,9 +65,9 @@ def rewritten(path, change_header=None, change_weights=None):
 
 
 @pytest.mark.parametrize("name", [*NAMES, "own", "paper"])
-def test_a_loaded_masker_equals_the_saved_one(net, pictures, tmp_path, name):
+def test_a_loaded_masker_equals_the_saved_one(net, photos, tmp_path, name):
     if name in NAMES:
-        black_box, images, options = net(name), pictures(4), {}
+        black_box, images, options = net(name), photos(4), {}
     else:
         black_box, size = PlantedEvidence(), 16 if name == "own" else 64
         images, _ = black_box.examples(4, generator=seeded(), size=size)

@@ -31,13 +31,13 @@ def randomized(network, seed=3):
 
 
 @pytest.fixture(params=[*NAMES, "own"])
-def made(request, net, pictures):
+def made(request, net, photos):
     """A black box, a network for it, and images."""
     if request.param == "own":
         black_box = PlantedEvidence()
         images, _ = black_box.examples(4, generator=seeded())
         return black_box, masking_network(black_box, images), images
-    black_box, images = net(request.param), pictures(4)
+    black_box, images = net(request.param), photos(4)
     return black_box, masking_network(black_box, images), images
 
 
@@ -70,8 +70,8 @@ def test_before_training_the_mask_of_the_top_class_is_neither_empty_nor_full(mad
         assert 0.001 < mask.mean() < 0.999
 
 
-def test_filters_are_trained_only_where_they_are_not_exactly_the_heads(net, pictures):
-    images = pictures(4)
+def test_filters_are_trained_only_where_they_are_not_exactly_the_heads(net, photos):
+    images = photos(4)
     for name, trained in [
         ("convolutional", False),
         ("squeezed", False),
@@ -137,24 +137,24 @@ def test_masks_are_between_0_and_1_and_decrease_with_the_confidence(confidence, 
 # making one
 
 
-def test_the_model_is_left_unchanged(net, pictures):
+def test_the_model_is_left_unchanged(net, photos):
     for name in NAMES:
-        black_box, images = net(name), pictures(4)
+        black_box, images = net(name), photos(4)
         black_box.model.train()
         with untouched("masking_network", black_box.model, images=images):
             network = masking_network(black_box, images)
             masks_of(black_box, network, images, torch.tensor([0, 1, 2, 3]))
 
 
-def test_the_model_is_left_unchanged_when_it_raises(net, pictures):
+def test_the_model_is_left_unchanged_when_it_raises(net, photos):
     black_box = net("flattened")
     black_box.model.classifier[2] = nn.Linear(23, 5)
     with untouched("masking_network", black_box.model), pytest.raises(InputError):
-        masking_network(black_box, pictures(4))
+        masking_network(black_box, photos(4))
 
 
-def test_the_same_seed_makes_the_same_network(net, pictures):
-    images = pictures(4)
+def test_the_same_seed_makes_the_same_network(net, photos):
+    images = photos(4)
     one, same, other = (
         masking_network(net("flattened"), images, seed=seed).state_dict() for seed in (0, 0, 1)
     )
@@ -182,30 +182,30 @@ def test_rectangular_images():
     assert mask.shape == (2, 1, 20, 36)
 
 
-def test_auto_uses_the_trunk_where_the_black_box_exposes_one(net, pictures):
+def test_auto_uses_the_trunk_where_the_black_box_exposes_one(net, photos):
     black_box = PlantedEvidence()
     images, _ = black_box.examples(2, generator=seeded())
     assert isinstance(masking_network(black_box, images).encoder, StandaloneEncoder)
     assert isinstance(masking_network(QueryOnly(black_box), images).encoder, StandaloneEncoder)
-    assert isinstance(masking_network(net("convolutional"), pictures(2)).encoder, TrunkEncoder)
+    assert isinstance(masking_network(net("convolutional"), photos(2)).encoder, TrunkEncoder)
     assert isinstance(
-        masking_network(net("convolutional"), pictures(2), encoder="own").encoder, StandaloneEncoder
+        masking_network(net("convolutional"), photos(2), encoder="own").encoder, StandaloneEncoder
     )
 
 
-def test_a_black_box_with_a_batch_limit_of_one(net, pictures):
-    images = pictures(4)
+def test_a_black_box_with_a_batch_limit_of_one(net, photos):
+    images = photos(4)
     for name in ("convolutional", "flattened"):
         network = masking_network(net(name, max_batch_size=1), images)
         assert isinstance(network.encoder, TrunkEncoder)
 
 
-def test_a_network_is_made_under_no_grad_and_in_inference_mode(net, pictures):
+def test_a_network_is_made_under_no_grad_and_in_inference_mode(net, photos):
     with torch.no_grad():
-        masking_network(net("flattened"), pictures(4))
+        masking_network(net("flattened"), photos(4))
     black_box = net("flattened")
     with torch.inference_mode():
-        network = masking_network(black_box, pictures(4))
+        network = masking_network(black_box, photos(4))
     assert not any(p.is_inference() for p in network.parameters())
 
 

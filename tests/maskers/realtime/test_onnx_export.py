@@ -73,12 +73,12 @@ def traced(monkeypatch):
     return ways
 
 
-def test_one_file_takes_any_batch_size(net, pictures, tmp_path, monkeypatch):
+def test_one_file_takes_any_batch_size(net, photos, tmp_path, monkeypatch):
     write, ways = onnx_export._write, []
     monkeypatch.setattr(
         onnx_export, "_write", lambda *given: (ways.append(given[-1]), write(*given))
     )
-    images = pictures(5)
+    images = photos(5)
     masker = bound(net("convolutional"), images)
     assert masker.export_onnx(tmp_path / "top.onnx") == tmp_path / "top.onnx"
     agree(tmp_path / "top.onnx", masker, images)
@@ -88,8 +88,8 @@ def test_one_file_takes_any_batch_size(net, pictures, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["convolutional", "squeezed", "channels-last", "flattened"])
-def test_feature_maps_of_every_layout(name, net, pictures, tmp_path, traced):
-    images = pictures(3)
+def test_feature_maps_of_every_layout(name, net, photos, tmp_path, traced):
+    images = photos(3)
     masker = bound(net(name), images)
     masker.export_onnx(tmp_path / "masker.onnx", labels=True)
     agree(tmp_path / "masker.onnx", masker, images, torch.tensor([2, 0, 4]))
@@ -125,16 +125,16 @@ def test_larger_models(name, tmp_path):
     agree(tmp_path / "masker.onnx", masker, images)
 
 
-def test_a_standalone_encoder_and_the_confidence(net, pictures, tmp_path, traced):
-    images = pictures(3)
+def test_a_standalone_encoder_and_the_confidence(net, photos, tmp_path, traced):
+    images = photos(3)
     masker = bound(net("squeezed"), images, encoder="own", confidence=1.5)
     masker.export_onnx(tmp_path / "own.onnx")
     agree(tmp_path / "own.onnx", masker, images)
 
 
-def test_the_pretrained_encoder(net, pictures, tmp_path, traced):
+def test_the_pretrained_encoder(net, photos, tmp_path, traced):
     pytest.importorskip("timm")
-    images = pictures(3)
+    images = photos(3)
     masker = bound(
         net("convolutional"),
         images,
@@ -144,18 +144,18 @@ def test_the_pretrained_encoder(net, pictures, tmp_path, traced):
     agree(tmp_path / "paper.onnx", masker, images)
 
 
-def test_another_image_size_and_a_half_precision_model(net, pictures, tmp_path, traced):
+def test_another_image_size_and_a_half_precision_model(net, photos, tmp_path, traced):
     black_box = net("convolutional")
-    masker = bound(black_box, pictures(2))
+    masker = bound(black_box, photos(2))
     masker.export_onnx(tmp_path / "larger.onnx", size=(48, 40))
-    images = pictures(2, side=48)[..., :40].contiguous()
+    images = photos(2, side=48)[..., :40].contiguous()
     agree(tmp_path / "larger.onnx", masker, images)
     half = net("convolutional")
     half.model.bfloat16()
     RealTimeMasker(network=masker.network).bind(half).export_onnx(tmp_path / "half.onnx")
-    logits, mask = run(tmp_path / "half.onnx", pictures(2))
+    logits, mask = run(tmp_path / "half.onnx", photos(2))
     assert logits.dtype == mask.dtype == torch.float32
-    assert (logits - black_box(pictures(2))).abs().max() < 0.2
+    assert (logits - black_box(photos(2))).abs().max() < 0.2
 
 
 class Returns(nn.Module):
@@ -185,8 +185,8 @@ class Returns(nn.Module):
         ("one probability", "sigmoid"),
     ],
 )
-def test_models_with_every_form_of_output(form, output, net, pictures, tmp_path, traced):
-    plain, images = net("convolutional"), pictures(3)
+def test_models_with_every_form_of_output(form, output, net, photos, tmp_path, traced):
+    plain, images = net("convolutional"), photos(3)
     black_box = TorchBlackBox(
         Returns(plain.model, form).eval(),
         mean=plain.mean,
@@ -200,8 +200,8 @@ def test_models_with_every_form_of_output(form, output, net, pictures, tmp_path,
     agree(tmp_path / "masker.onnx", masker, images)
 
 
-def test_model_and_network_are_left_unchanged(net, pictures, tmp_path, traced):
-    black_box, images = net("convolutional"), pictures(2)
+def test_model_and_network_are_left_unchanged(net, photos, tmp_path, traced):
+    black_box, images = net("convolutional"), photos(2)
     masker = bound(black_box, images)
     black_box.model.train()
     fast = torch.backends.mha.get_fastpath_enabled()
@@ -211,20 +211,18 @@ def test_model_and_network_are_left_unchanged(net, pictures, tmp_path, traced):
     assert torch.backends.mha.get_fastpath_enabled() == fast
 
 
-def test_black_boxes_that_cannot_be_exported_are_refused(net, pictures, tmp_path):
+def test_black_boxes_that_cannot_be_exported_are_refused(net, photos, tmp_path):
     planted = PlantedEvidence()
     images, _ = planted.examples(2, generator=torch.Generator().manual_seed(0))
     with pytest.raises(InputError, match="does not expose a torch module"):
         bound(planted, images).export_onnx(tmp_path / "x.onnx", size=16)
     unknown = TorchBlackBox(net("convolutional").model)
     with pytest.raises(InputError, match="size"):
-        bound(unknown, pictures(2)).export_onnx(tmp_path / "x.onnx")
+        bound(unknown, photos(2)).export_onnx(tmp_path / "x.onnx")
     with pytest.raises(InputError, match="give size="):
-        bound(unknown, pictures(2)).export_onnx(tmp_path / "x.onnx", size=0)
+        bound(unknown, photos(2)).export_onnx(tmp_path / "x.onnx", size=0)
     with pytest.raises(InputError, match="not bound"):
-        RealTimeMasker(network=masking_network(unknown, pictures(2))).export_onnx(
-            tmp_path / "x.onnx"
-        )
+        RealTimeMasker(network=masking_network(unknown, photos(2))).export_onnx(tmp_path / "x.onnx")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -238,31 +236,29 @@ class Inverting(BlackBox):
         return self.inner(1 - images)
 
 
-def test_a_black_box_that_does_more_than_normalize_is_refused(net, pictures, tmp_path):
-    masker = bound(Inverting(net("convolutional")), pictures(2))
+def test_a_black_box_that_does_more_than_normalize_is_refused(net, photos, tmp_path):
+    masker = bound(Inverting(net("convolutional")), photos(2))
     with pytest.raises(InputError, match="Inverting does more than normalize"):
         masker.export_onnx(tmp_path / "x.onnx", size=32)
 
 
-def test_a_model_that_fixes_its_batch_size_is_refused_with_the_cause(
-    net, pictures, tmp_path, traced
-):
-    masker = bound(net("class-token"), pictures(2))  # its forward has len(x)
+def test_a_model_that_fixes_its_batch_size_is_refused_with_the_cause(net, photos, tmp_path, traced):
+    masker = bound(net("class-token"), photos(2))  # its forward has len(x)
     with pytest.raises(
         SaliencyKitError, match=r"Tokens with its masker cannot be written as ONNX.* x\.shape\[0\]"
     ):
         masker.export_onnx(tmp_path / "x.onnx")
 
 
-def test_without_onnx_the_error_says_what_to_install(net, pictures, tmp_path, monkeypatch):
-    masker = bound(net("convolutional"), pictures(2))
+def test_without_onnx_the_error_says_what_to_install(net, photos, tmp_path, monkeypatch):
+    masker = bound(net("convolutional"), photos(2))
     monkeypatch.setattr(onnx_export, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"pip install 'saliencykit\[onnx\]'"):
         masker.export_onnx(tmp_path / "x.onnx")
 
 
-def test_a_graph_with_other_outputs_does_not_replace_the_file(net, pictures, tmp_path, monkeypatch):
-    masker = bound(net("convolutional"), pictures(2))
+def test_a_graph_with_other_outputs_does_not_replace_the_file(net, photos, tmp_path, monkeypatch):
+    masker = bound(net("convolutional"), photos(2))
     write = onnx_export._write
 
     def wrong(graph, inputs, path, dynamo):

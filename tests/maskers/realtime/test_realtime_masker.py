@@ -23,13 +23,13 @@ def randomized(network):
 
 
 @pytest.fixture(params=[*NAMES, "own"])
-def made(request, net, pictures):
+def made(request, net, photos):
     """A black box, a bound masker, and images."""
     if request.param == "own":
         black_box = PlantedEvidence()
         images, _ = black_box.examples(4, generator=seeded())
     else:
-        black_box, images = net(request.param), pictures(4)
+        black_box, images = net(request.param), photos(4)
     return (
         black_box,
         RealTimeMasker(network=randomized(masking_network(black_box, images))).bind(black_box),
@@ -86,8 +86,8 @@ def test_the_model_and_the_network_are_left_unchanged(made):
     assert masker.network.training
 
 
-def test_predict_takes_one_forward_pass(net, pictures):
-    black_box, images, passes = net("convolutional"), pictures(4), []
+def test_predict_takes_one_forward_pass(net, photos):
+    black_box, images, passes = net("convolutional"), photos(4), []
     masker = RealTimeMasker(network=masking_network(black_box, images)).bind(black_box)
     masker.predict(images)
     (optimized,) = [held for key, held in masker._cache.items() if isinstance(key, torch.Size)]
@@ -123,10 +123,10 @@ def test_predict_works_in_inference_mode(made):
     assert torch.allclose(again, expected, atol=1e-4)
 
 
-def test_an_unbound_masker_says_what_to_write(pictures, net):
-    masker = RealTimeMasker(network=masking_network(net("convolutional"), pictures(2)))
+def test_an_unbound_masker_says_what_to_write(photos, net):
+    masker = RealTimeMasker(network=masking_network(net("convolutional"), photos(2)))
     with pytest.raises(InputError, match=r"not bound to a model; write .*\(path, black_box\)"):
-        masker.predict(pictures(2))
+        masker.predict(photos(2))
 
 
 def test_unknown_labels_are_refused(made):
@@ -141,8 +141,8 @@ def test_unknown_labels_are_refused(made):
         masker.predict(images, torch.tensor([[0], [1]]))
 
 
-def test_binding_keeps_the_metadata(net, pictures):
-    black_box, images = net("convolutional"), pictures(2)
+def test_binding_keeps_the_metadata(net, photos):
+    black_box, images = net("convolutional"), photos(2)
     masker = RealTimeMasker(
         network=masking_network(black_box, images), metadata={"training": {"steps": 3}}
     )
@@ -165,10 +165,10 @@ def test_the_repr_names_encoder_and_decoder(made):
     )
 
 
-def test_images_of_another_size(net, pictures):
+def test_images_of_another_size(net, photos):
     black_box = net("convolutional")
-    masker = RealTimeMasker(network=masking_network(black_box, pictures(2))).bind(black_box)
-    assert masker.predict(pictures(2, side=48))[1].shape == (2, 1, 48, 48)
+    masker = RealTimeMasker(network=masking_network(black_box, photos(2))).bind(black_box)
+    assert masker.predict(photos(2, side=48))[1].shape == (2, 1, 48, 48)
 
 
 def test_explain_uses_it(made):
@@ -189,8 +189,8 @@ def test_one_pass_gives_logits_and_a_masker(made):
     )
 
 
-def test_a_bfloat16_model_gives_float32_results(net, pictures):
-    black_box, images = net("convolutional"), pictures(3)
+def test_a_bfloat16_model_gives_float32_results(net, photos):
+    black_box, images = net("convolutional"), photos(3)
     masker = RealTimeMasker(network=masking_network(black_box, images)).bind(black_box)
     half = net("convolutional")
     half.model.bfloat16()
@@ -202,8 +202,8 @@ def test_a_bfloat16_model_gives_float32_results(net, pictures):
 
 @pytest.mark.parametrize("name", ["convolutional", "class-token"])
 @pytest.mark.parametrize("in_place", [False, True], ids=["wrapped", "in place"])
-def test_a_compiled_model_gives_the_same_results(name, in_place, net, pictures):
-    plain, images = net(name), pictures(3)
+def test_a_compiled_model_gives_the_same_results(name, in_place, net, photos):
+    plain, images = net(name), photos(3)
     masker = RealTimeMasker(network=randomized(masking_network(plain, images)))
     logits, mask = masker.bind(plain).predict(images)
     model = net(name).model
@@ -227,8 +227,8 @@ def test_a_compiled_model_gives_the_same_results(name, in_place, net, pictures):
 
 
 @pytest.mark.parametrize("name", ["convolutional", "squeezed", "class-token"])
-def test_models_and_images_in_channels_last(name, net, pictures):
-    black_box, images = net(name), pictures(3)
+def test_models_and_images_in_channels_last(name, net, photos):
+    black_box, images = net(name), photos(3)
     masker = RealTimeMasker(network=randomized(masking_network(black_box, images)))
     expected = masker.bind(black_box).predict(images)
     other = net(name)
@@ -241,8 +241,8 @@ def test_models_and_images_in_channels_last(name, net, pictures):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_bfloat16_models_of_every_layout(name, net, pictures):
-    images = pictures(3)
+def test_bfloat16_models_of_every_layout(name, net, photos):
+    images = photos(3)
     black_box = net(name)
     masker = RealTimeMasker(network=randomized(masking_network(black_box, images)))
     labels = torch.tensor([0, 1, 2])

@@ -27,42 +27,42 @@ def deep(*extra, seed=0):
         return nn.Sequential(*body, *extra, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 5))
 
 
-def pictures(count=3, side=48):
+def photos(count=3, side=48):
     images = torch.rand(2 * count, 3, side, side, generator=Generator().manual_seed(7))
     return list(zip(images[:count, None], images[count:, None].flip(-1), strict=True))
 
 
-def asked(model, windows, count=1, side=48, regions=None):
+def queried(model, windows, count=1, side=48, regions=None):
     """Our answers and full passes on the user's own model, and the asker."""
     own = TorchBlackBox(model, mean=(0.5,) * 3, std=(0.25,) * 3)
-    chosen = pictures(count, side)
+    chosen = photos(count, side)
     own(chosen[0][0])
-    ask, pairs = None, []
+    query, pairs = None, []
     for image, fill in chosen:
-        ask = ask or WindowLogits(own.optimized_for(image), windows)
+        query = query or WindowLogits(own.optimized_for(image), windows)
         with torch.no_grad():
             filled = FilledWindows(image, fill, windows, regions)
-            pairs.append((ask(filled), own(filled.edits(range(-1, len(windows))))))
-    return ask, torch.stack([p[0] for p in pairs]), torch.stack([p[1] for p in pairs])
+            pairs.append((query(filled), own(filled.edits(range(-1, len(windows))))))
+    return query, torch.stack([p[0] for p in pairs]), torch.stack([p[1] for p in pairs])
 
 
 def test_several_images_share_a_plan(grid):
-    ask, got, wanted = asked(deep(), grid((48, 48), 8, 6), count=3)
-    assert ask.incremental, ask.reason
+    query, got, wanted = queried(deep(), grid((48, 48), 8, 6), count=3)
+    assert query.incremental, query.reason
     assert torch.allclose(got, wanted, atol=1e-5)
     assert got.shape == (3, 1 + 64, 5)
 
 
 def test_the_users_model_stays_as_it_was(grid):
     model = deep().train()
-    image, fill = pictures(1)[0]
+    image, fill = photos(1)[0]
     black_box = TorchBlackBox(model)
     black_box(image)
     with untouched("WindowLogits", model, image=image, fill=fill), torch.no_grad():
         windows = grid((48, 48), 8, 6)
-        ask = WindowLogits(black_box.optimized_for(image), windows)
-        ask(FilledWindows(image, fill, windows))
-    assert ask.incremental
+        query = WindowLogits(black_box.optimized_for(image), windows)
+        query(FilledWindows(image, fill, windows))
+    assert query.incremental
 
 
 class Deciding(nn.Module):
@@ -101,45 +101,45 @@ class Attention(nn.Module):
     ],
 )
 def test_what_cannot_be_split_is_queried_in_full_passes(grid, layers, says):
-    ask, got, wanted = asked(deep(*layers), grid((24, 24), 6, 4), side=24)
-    assert not ask.incremental
-    assert says in ask.reason
+    query, got, wanted = queried(deep(*layers), grid((24, 24), 6, 4), side=24)
+    assert not query.incremental
+    assert says in query.reason
     if not isinstance(layers[0], Drawing):
         assert torch.allclose(got, wanted, atol=1e-5)
 
 
 def test_what_needs_all_in_the_middle_is_still_worth_it_before(grid):
-    ask, got, wanted = asked(
+    query, got, wanted = queried(
         deep(Whole(), nn.Conv2d(16, 4, 1), nn.Conv2d(4, 16, 1)), grid((48, 48), 8, 6)
     )
-    assert ask.incremental, ask.reason
+    assert query.incremental, query.reason
     assert torch.allclose(got, wanted, atol=1e-5)
 
 
 def test_a_plan_that_answers_wrongly_is_dropped(grid, monkeypatch):
     rule = module.Runner._compute
     monkeypatch.setattr(module.Runner, "_compute", lambda *args: rule(*args) * 1.01)
-    ask, got, wanted = asked(deep(), grid((48, 48), 8, 6))
-    assert not ask.incremental
-    assert "differs from the full pass" in ask.reason
+    query, got, wanted = queried(deep(), grid((48, 48), 8, 6))
+    assert not query.incremental
+    assert "differs from the full pass" in query.reason
     assert torch.allclose(got, wanted, atol=1e-5)
 
 
 def test_few_windows_and_black_boxes_without_a_module_are_queried_in_full_passes(grid):
-    ask, got, wanted = asked(deep(), grid((48, 48), 24, 12))
-    assert not ask.incremental
+    query, got, wanted = queried(deep(), grid((48, 48), 24, 12))
+    assert not query.incremental
     assert torch.allclose(got, wanted, atol=1e-5)
-    windows, (image, fill) = grid((48, 48), 8, 6), pictures(1)[0]
-    ask = WindowLogits(PlantedEvidence(), windows)
-    ask(FilledWindows(image, fill, windows))
-    assert "without a torch module" in ask.reason
+    windows, (image, fill) = grid((48, 48), 8, 6), photos(1)[0]
+    query = WindowLogits(PlantedEvidence(), windows)
+    query(FilledWindows(image, fill, windows))
+    assert "without a torch module" in query.reason
 
 
 def test_memory_limits_the_groups(grid, monkeypatch):
     monkeypatch.setattr(module, "CACHED_BLOCK_BYTES", 16 * 24 * 24 * 4 * 3)
-    ask, got, wanted = asked(deep(), grid((48, 48), 8, 6))
-    assert ask.incremental, ask.reason
-    assert max(len(cone.windows) for cone in ask._runner.cones) <= 8
+    query, got, wanted = queried(deep(), grid((48, 48), 8, 6))
+    assert query.incremental, query.reason
+    assert max(len(cone.windows) for cone in query._runner.cones) <= 8
     assert torch.allclose(got, wanted, atol=1e-5)
 
 
@@ -153,29 +153,29 @@ def test_neighbors_hold_each_window_once_and_lie_together(grid):
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 def test_other_precisions(grid, dtype):
-    ask, got, wanted = asked(deep().to(dtype), grid((48, 48), 8, 6))
-    assert ask.incremental or dtype == torch.bfloat16
+    query, got, wanted = queried(deep().to(dtype), grid((48, 48), 8, 6))
+    assert query.incremental or dtype == torch.bfloat16
     assert torch.allclose(got, wanted, atol=1e-6 if dtype == torch.float64 else 3e-2)
 
 
 def test_a_hooked_model_answers_as_it_does(grid):
     model = deep()
     model[2].register_forward_hook(lambda module, args, out: out * 3)
-    ask, got, wanted = asked(model, grid((48, 48), 8, 6))
+    query, got, wanted = queried(model, grid((48, 48), 8, 6))
     assert torch.allclose(got, wanted, atol=1e-4)
-    assert (wanted[0, 0] - asked(deep(), grid((48, 48), 8, 6))[2][0, 0]).abs().max() > 1e-3
-    assert ask.incremental, ask.reason
+    assert (wanted[0, 0] - queried(deep(), grid((48, 48), 8, 6))[2][0, 0]).abs().max() > 1e-3
+    assert query.incremental, query.reason
 
 
 def test_a_black_box_of_one_image_at_a_time_is_never_evaluated_on_two(grid):
-    windows, (image, fill) = grid((48, 48), 8, 6), pictures(1)[0]
+    windows, (image, fill) = grid((48, 48), 8, 6), photos(1)[0]
     black_box = TorchBlackBox(deep(), size=48, max_batch_size=1)
-    ask = WindowLogits(
+    query = WindowLogits(
         black_box.optimized_for(image), windows, max_batch_size=black_box.max_batch_size
     )
-    ask(FilledWindows(image, fill, windows))
-    assert not ask.incremental
-    assert "one image at a time" in ask.reason
+    query(FilledWindows(image, fill, windows))
+    assert not query.incremental
+    assert "one image at a time" in query.reason
 
 
 class Root(nn.Module):
@@ -187,14 +187,14 @@ def test_an_answer_that_is_not_a_number_is_the_boxs_error_as_ever(grid):
     windows = grid((48, 48), 8, 6)
     dark, bright = torch.full((1, 3, 48, 48), 0.1), torch.full((1, 3, 48, 48), 0.9)
     black_box = TorchBlackBox(nn.Sequential(Root(), *deep()), size=48)
-    ask = WindowLogits(black_box.optimized_for(dark), windows)
-    ask(
+    query = WindowLogits(black_box.optimized_for(dark), windows)
+    query(
         FilledWindows(
             dark + torch.rand(1, 3, 48, 48, generator=Generator().manual_seed(0)) * 0.1,
             dark,
             windows,
         )
     )
-    assert ask.incremental, ask.reason
+    assert query.incremental, query.reason
     with pytest.raises(ContractError, match="NaN"):
-        ask(FilledWindows(dark, bright, windows))
+        query(FilledWindows(dark, bright, windows))

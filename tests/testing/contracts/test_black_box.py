@@ -128,18 +128,18 @@ GRAY = torch.full((1, 3, 8, 8), 0.5)
 @pytest.mark.parametrize(
     ("prepared", "words"),
     [
-        (lambda picture: (GRAY * 4 - 2.5, GEOMETRY), "from -0.5 to -0.5"),
-        (lambda picture: (GRAY[0], GEOMETRY), "float32 (3, 8, 8)"),
-        (lambda picture: (GRAY[:, :, 1:], GEOMETRY), "float32 (1, 3, 7, 8)"),
+        (lambda image: (GRAY * 4 - 2.5, GEOMETRY), "from -0.5 to -0.5"),
+        (lambda image: (GRAY[0], GEOMETRY), "float32 (3, 8, 8)"),
+        (lambda image: (GRAY[:, :, 1:], GEOMETRY), "float32 (1, 3, 7, 8)"),
         (
-            lambda picture: (
+            lambda image: (
                 GRAY,
                 Geometry(source_size=(120, 90), region=(0.0, 0.0, 1.0, 1.0), size=(8, 8)),
             ),
             "source_size=(120, 90)",
         ),
-        (lambda picture: GRAY[0], "it raised ValueError"),
-        (lambda picture: picture.nothing, "it raised AttributeError"),
+        (lambda image: GRAY[0], "it raised ValueError"),
+        (lambda image: image.nothing, "it raised AttributeError"),
     ],
 )
 def test_wrong_preprocessing_is_found(prepared, words, breaks):

@@ -67,14 +67,14 @@ def test_shapes_are_compared():
 
 
 def test_rows_are_queried_in_other_orders_and_alone():
-    whole, asked = torch.arange(4.0), []
+    whole, queried = torch.arange(4.0), []
 
-    def ask(some):
-        asked.append(some.tolist())
+    def query(some):
+        queried.append(some.tolist())
         return whole[some]
 
-    CASE.rows(CLAUSE, ask, whole, 0.0)
-    assert asked == [[3, 2, 1, 0], [3], [2], [3, 2, 1]]
+    CASE.rows(CLAUSE, query, whole, 0.0)
+    assert queried == [[3, 2, 1, 0], [3], [2], [3, 2, 1]]
     with pytest.raises(BrokenContractError, match=r"got: 3.5 there, .*, for row 3 alone"):
         CASE.rows(CLAUSE, lambda some: whole[some] + (0.5 if len(some) == 1 else 0), whole, 0.1)
     with pytest.raises(
@@ -85,10 +85,10 @@ def test_rows_are_queried_in_other_orders_and_alone():
 
 
 def raising(error):
-    def ask(*_):
+    def query(*_):
         raise error
 
-    return ask
+    return query
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ pytest.importorskip("onnxruntime")
 
 
 def test_it_answers_like_the_network():
-    from benchmarks.onnx_box import OnnxBox
+    from benchmarks.onnx_black_box import OnnxBox
 
     net = nn.Sequential(
         nn.Conv2d(3, 8, 3, 2, 1),

@@ -5,7 +5,7 @@ tests/metrics/test_thresholding.py.
 import numpy as np
 import pytest
 
-from benchmarks.localising import CROPS, CUTS, HALF, RULES, best_overlap, boxes_of
+from benchmarks.localization import CROPS, CUTS, HALF, RULES, best_overlap, boxes_of
 from tests.metrics.test_thresholding import around, slow_cut, slow_parts
 
 

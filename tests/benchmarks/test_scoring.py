@@ -1,12 +1,12 @@
-"""The judge against a slow numpy version, on a box whose answer is a formula."""
+"""The score against a slow numpy version, on a black box whose answer is a formula."""
 
 import numpy as np
 import pytest
 import torch
 
 from benchmarks.data import Photo
-from benchmarks.judging import AREAS, SHARES, Scorer
-from benchmarks.localising import CROPS, CUTS, boxes_of
+from benchmarks.localization import CROPS, CUTS, boxes_of
+from benchmarks.scoring import AREAS, SHARES, Scorer
 from saliencykit.alternatives.blur import Blur
 from saliencykit.core.black_box import BlackBox
 
@@ -51,8 +51,8 @@ def test_graded_masks_keep_and_drop(photo, mask):
 
 def test_equal_areas_insertion_and_deletion(photo, mask):
     black_box = Weighing()
-    judge = Scorer(black_box, photo)
-    places = judge.places(mask)
+    score = Scorer(black_box, photo)
+    places = score.places(mask)
     image, ranking = photo.image[0].numpy(), mask[0, 0].numpy()
     blurred = Blur()(photo.image, generator=torch.Generator())[0].numpy()
 
@@ -61,7 +61,7 @@ def test_equal_areas_insertion_and_deletion(photo, mask):
         least = sorted(ranking.flat, reverse=True)[max(0, round(share * ranking.size) - 1)]
         return (ranking >= least) * 1.0 if round(share * ranking.size) else np.zeros_like(ranking)
 
-    found = judge.at_areas(places, AREAS)
+    found = score.at_areas(places, AREAS)
     for area in AREAS:
         m = top(area)
         assert found[f"blur/{area}"][0] == pytest.approx(
@@ -70,7 +70,7 @@ def test_equal_areas_insertion_and_deletion(photo, mask):
         assert found[f"blur/{area}"][1] == pytest.approx(
             black_box.p(image * (1 - m) + blurred * m), abs=1e-4
         )
-    inserted, deleted = judge.insertion(places), judge.deletion(places)
+    inserted, deleted = score.insertion(places), score.deletion(places)
     assert len(inserted) == len(deleted) == len(SHARES)
     for share, up, down in zip(SHARES, inserted, deleted, strict=True):
         m = top(share)
@@ -89,13 +89,13 @@ def test_ties_go_to_the_middle(photo):
 
 
 def test_the_unseen_fills_leave_what_is_kept(photo, mask):
-    judge = Scorer(Weighing(), photo)
+    score = Scorer(Weighing(), photo)
     binary = (mask >= 0.5).float()
     for fill in ("road", "shuffled"):
-        edit = judge.edit(binary, fill)
+        edit = score.edit(binary, fill)
         assert torch.equal(edit * binary, photo.image * binary)
         assert (edit != photo.image).float().mean() > 0.5
-    assert torch.equal(judge.edit(mask, "road"), judge.edit(binary, "road"))
+    assert torch.equal(score.edit(mask, "road"), score.edit(binary, "road"))
 
 
 def test_crops_are_enlarged_boxes(photo, mask):

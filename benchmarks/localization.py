@@ -40,7 +40,7 @@ def boxes_of(values: Map) -> dict[str, list[Box]]:
     }
 
 
-def best_overlap(black_box: Box, truth: Map) -> float:
+def best_overlap(bbox: Box, truth: Map) -> float:
     """The largest intersection over union of a box with one of the boxes (n, 4)."""
-    (best,) = best_overlaps([torch.tensor([black_box])], [torch.from_numpy(truth)], torch.float64)
+    (best,) = best_overlaps([torch.tensor([bbox])], [torch.from_numpy(truth)], torch.float64)
     return float(best)

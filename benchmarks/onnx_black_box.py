@@ -39,7 +39,7 @@ class OnnxBox(BlackBox):
             axes = {"pixels": {0: "batch"}, "logits": {0: "batch"}}
             names = {"input_names": ["pixels"], "output_names": ["logits"]}
             torch.onnx.export(
-                _Normalised(black_box).eval(),
+                _Normalized(black_box).eval(),
                 example,
                 file,
                 dynamic_axes=axes,
@@ -60,7 +60,7 @@ class OnnxBox(BlackBox):
         )
 
 
-class _Normalised(nn.Module):
+class _Normalized(nn.Module):
     def __init__(self, black_box: TorchBlackBox) -> None:
         super().__init__()
         assert black_box.mean is not None

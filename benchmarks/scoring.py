@@ -14,7 +14,7 @@ from torch import Generator, Tensor
 
 from benchmarks.data import Photo
 from benchmarks.held_out import Road, ShuffledBlocks
-from benchmarks.localising import CROPS, CUTS, MODES, Box
+from benchmarks.localization import CROPS, CUTS, MODES, Box
 from saliencykit.alternatives import Blur
 from saliencykit.core import (
     BlackBox,
@@ -39,11 +39,11 @@ _BATCH = 8  # edits that are held at once
 
 
 class Scorer:
-    """Asks one classifier about edits of one photo.
+    """Queries one classifier about edits of one photo.
 
     Args:
         black_box: Any black box; a fast one.
-        photo: With its label: the class that is asked about.
+        photo: With its label: the class that is explained.
     """
 
     def __init__(self, black_box: BlackBox, photo: Photo) -> None:
@@ -54,13 +54,13 @@ class Scorer:
         self._fills = {
             "blur": Blur()(self.image, generator=generator),
             "shuffled": ShuffledBlocks()(self.image, generator=generator),
-            "grey": torch.full_like(self.image, 0.5),
+            "gray": torch.full_like(self.image, 0.5),
         }
         self._grain = rng.normal(
             self.image, self.image.shape[1:], generator=generator, std=Road().std
         )
         with torch.no_grad():
-            logits = black_box(torch.cat([self.image, self._fills["blur"], self._fills["grey"]]))
+            logits = black_box(torch.cat([self.image, self._fills["blur"], self._fills["gray"]]))
         top = logits[0].softmax(0).max(0)
         self.whole, self.blurred, self.gray = probability(
             logits, self.label.expand(3), "softmax"
@@ -85,12 +85,12 @@ class Scorer:
             return torch.where(kept, self.image, impute(self.image, kept) + self._grain)
         return compose(self.image, mask, self._fills[fill])
 
-    def probabilities(self, asked: Sequence[tuple[Mask, str]]) -> list[float]:
+    def probabilities(self, queried: Sequence[tuple[Mask, str]]) -> list[float]:
         """The label's probability in each of the edits."""
         answers: list[float] = []
-        for first in range(0, len(asked), _BATCH):
+        for first in range(0, len(queried), _BATCH):
             edits = torch.cat(
-                [self.edit(mask, fill) for mask, fill in asked[first : first + _BATCH]]
+                [self.edit(mask, fill) for mask, fill in queried[first : first + _BATCH]]
             )
             with torch.no_grad():
                 answers += probability(
@@ -112,30 +112,30 @@ class Scorer:
 
     def graded(self, mask: Mask) -> dict[str, list[float]]:
         """By fill: kept and dropped probability of the mask as it is."""
-        asked = [(side, fill) for fill in FILLS for side in (mask, 1 - mask)]
-        return _pairs(FILLS, self.probabilities(asked))
+        queried = [(side, fill) for fill in FILLS for side in (mask, 1 - mask)]
+        return _pairs(FILLS, self.probabilities(queried))
 
     def at_areas(self, places: Tensor, areas: Sequence[float]) -> dict[str, list[float]]:
         """By fill and area (`road/0.1`): kept and dropped probability of the best pixels."""
         names = [f"{fill}/{area}" for fill in FILLS for area in areas]
         best = {area: (places < area).to(self.image.dtype) for area in areas}
-        asked = [
+        queried = [
             (side, fill)
             for fill in FILLS
             for area in areas
             for side in (best[area], 1 - best[area])
         ]
-        return _pairs(names, self.probabilities(asked))
+        return _pairs(names, self.probabilities(queried))
 
     def insertion(self, places: Tensor) -> list[float]:
         """The label's probability at SHARES, as the best pixels appear on the blurred photo."""
-        asked = [((places < share).to(self.image.dtype), "blur") for share in SHARES[1:-1]]
-        return [round(p, 4) for p in (self.blurred, *self.probabilities(asked), self.whole)]
+        queried = [((places < share).to(self.image.dtype), "blur") for share in SHARES[1:-1]]
+        return [round(p, 4) for p in (self.blurred, *self.probabilities(queried), self.whole)]
 
     def deletion(self, places: Tensor) -> list[float]:
-        """The label's probability at SHARES, as the best pixels turn mid-grey."""
-        asked = [((places >= share).to(self.image.dtype), "grey") for share in SHARES[1:-1]]
-        return [round(p, 4) for p in (self.whole, *self.probabilities(asked), self.gray)]
+        """The label's probability at SHARES, as the best pixels turn mid-gray."""
+        queried = [((places >= share).to(self.image.dtype), "gray") for share in SHARES[1:-1]]
+        return [round(p, 4) for p in (self.whole, *self.probabilities(queried), self.gray)]
 
     def crops(self, boxes: dict[str, list[Box]]) -> dict[str, list[list[float]]]:
         """By mode: for each of CROPS, the box's area, log p of its enlarged content and whether its
