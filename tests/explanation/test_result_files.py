@@ -34,8 +34,8 @@ def test_what_was_saved_is_loaded(answer: Explanation, tmp_path: Path) -> None:
     assert list(again.overlay(0).getdata())[:50] == list(answer.overlay(0).getdata())[:50]
     names = sorted(p.name for p in (tmp_path / "new" / "place").iterdir())
     assert names == [
-        "manifest.json", "maps.safetensors", "overlay-0000.png", "overlay-0001.png",
-        "image-0000.png", "image-0001.png",
+        "image-0000.png", "image-0001.png", "manifest.json", "maps.safetensors",
+        "overlay-0000.png", "overlay-0001.png",
     ]  # fmt: skip
 
 

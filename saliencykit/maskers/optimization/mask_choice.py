@@ -1,4 +1,4 @@
-"""MaskChoice: which mask of a ranking to return, judged under a fill it was not optimized for."""
+"""MaskChoice: which mask of a ranking to return, scored under a fill it was not optimized for."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +14,7 @@ from saliencykit.core.output import Meaning, probability
 from saliencykit.core.types import Images, Labels, Mask, PerImage
 from saliencykit.maskers.optimization.mask_parametrization import NestedMasks
 
-JUDGE = Blur()
+SCORING_FILL = Blur()
 """The fill for the choice, which is also that of `explain`; no gradient is taken under it."""
 
 _CANDIDATES = 8  # areas, evenly spaced
@@ -135,7 +135,7 @@ def _kept_and_dropped(batch: Batch, masks: Mask) -> tuple[PerImage, PerImage]:
         batch.images,
         batch.labels,
         masks,
-        alternative=JUDGE,
+        alternative=SCORING_FILL,
         generator=Generator(),
         output=batch.output,
     )
