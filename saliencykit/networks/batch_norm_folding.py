@@ -4,11 +4,16 @@ References:
     Jacob et al. 2018, "Quantization and Training of Neural Networks", section 3.2.
 """
 
+import weakref
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any, cast, final
 
 import torch
 from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 # classes that are linear in `.weight`; weight-standardized convolutions are not
 _CONVOLUTIONS = ("Conv2d", "Conv2dSame")
@@ -17,17 +22,38 @@ _STATISTICS = ("running_mean", "running_var", "weight", "bias")
 
 
 @final
-class NormFolding:
-    """Records in one forward pass which convolutions feed a batch norm, and folds these.
+@dataclass(eq=False)
+class _Pair:
+    """A convolution, and the norm that takes its output; None so far.
+
+    Attributes:
+        shared: Does something else read or write the memory of that output?
+    """
+
+    convolution: nn.Conv2d
+    output: "weakref.ref[Tensor]"
+    norm: nn.Module | None = None
+    shared: bool = False
+
+
+@final
+class NormFolding(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Finds the convolutions that feed nothing but a batch norm, and folds these.
+
+    As a context manager it watches one forward pass: every operation that reads or writes the
+    memory of a convolution's output (a view of it, an activation in place, a residual) other than
+    the norm's rules the pair out, whatever the values were.
 
     Args:
-        model: A copy that we own; it gets hooks until `remove_hooks`.
+        model: A copy that we own; it gets hooks until the end of the `with` block.
     """
 
     def __init__(self, model: nn.Module) -> None:
-        self._pairs: list[tuple[nn.Conv2d, nn.Module]] = []
-        self._calls: dict[nn.Module, int] = {}
-        self._last: tuple[nn.Conv2d, Tensor] | None = None
+        super().__init__()  # type: ignore[no-untyped-call]
+        # by storage; a weak reference keeps its address from being used again, and no memory
+        self._pairs: dict[StorageWeakRef, _Pair] = {}
+        self._calls: Counter[nn.Module] = Counter()
+        self._normalized: _Pair | None = None  # the one whose norm is running
         self._handles = []
         for module in model.modules():
             name = type(module).__name__
@@ -39,33 +65,57 @@ class NormFolding:
                 and not _has_hooks(module)
             ):
                 self._handles.append(module.register_forward_pre_hook(self._before_norm))
+                self._handles.append(module.register_forward_hook(self._after_norm))
 
-    def _after_convolution(self, convolution: nn.Module, args: Any, output: Any) -> None:
-        assert isinstance(convolution, nn.Conv2d)
-        self._calls[convolution] = self._calls.get(convolution, 0) + 1
-        self._last = (convolution, output) if isinstance(output, Tensor) else None
-
-    def _before_norm(self, norm: nn.Module, args: Any) -> None:
-        self._calls[norm] = self._calls.get(norm, 0) + 1
-        if self._last is not None and args and args[0] is self._last[1]:
-            self._pairs.append((self._last[0], norm))
-        self._last = None
-
-    def __bool__(self) -> bool:
-        """Is there a batch norm to fold?"""
-        return bool(self._pairs)
-
-    def remove_hooks(self) -> None:
-        """Remove the hooks and release activations."""
-        self._last = None
+    def __exit__(self, *error: Any) -> None:
+        """Remove the hooks."""
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
         for handle in self._handles:
             handle.remove()
 
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Call the operation, and note whose memory it takes."""
+        for value in tree_leaves((args, kwargs)):
+            pair = self._pair_of(value)
+            if pair is not None and pair is not self._normalized:
+                pair.shared = True
+        return func(*args, **(kwargs or {}))
+
+    def _pair_of(self, value: Any) -> _Pair | None:
+        has_storage = isinstance(value, Tensor) and value.layout is torch.strided
+        return self._pairs.get(_storage(value)) if has_storage else None
+
+    def _after_convolution(self, convolution: nn.Module, args: Any, output: Any) -> None:
+        self._calls[convolution] += 1
+        if isinstance(convolution, nn.Conv2d) and isinstance(output, Tensor):
+            pair = _Pair(convolution, weakref.ref(output))
+            self._pairs[_storage(output)] = pair
+
+    def _before_norm(self, norm: nn.Module, args: Any) -> None:
+        self._calls[norm] += 1
+        pair = self._pair_of(args[0]) if args else None
+        if pair is not None and pair.norm is None and args[0] is pair.output():
+            pair.norm, self._normalized = norm, pair
+
+    def _after_norm(self, *_: Any) -> None:
+        self._normalized = None
+
+    @property
+    def _foldable(self) -> list[tuple[nn.Conv2d, nn.Module]]:
+        pairs = [(each.convolution, each.norm) for each in self._pairs.values() if not each.shared]
+        return [
+            (convolution, norm)
+            for convolution, norm in pairs
+            if norm is not None and self._calls[convolution] == self._calls[norm] == 1
+        ]
+
+    def __bool__(self) -> bool:
+        """Is there a batch norm to fold?"""
+        return bool(self._foldable)
+
     def fold(self) -> None:
         """Fold each batch norm; what is left of it is its own dropout and activation, if any."""
-        for convolution, norm in self._pairs:
-            if self._calls[convolution] != 1 or self._calls[norm] != 1:
-                continue
+        for convolution, norm in self._foldable:
             mean, var, weight, shift = (
                 cast("Tensor | None", getattr(norm, key)) for key in _STATISTICS
             )
@@ -92,6 +142,10 @@ class _Chain:
         for module in self.modules:
             x = module(x)
         return x
+
+
+def _storage(value: Tensor) -> StorageWeakRef:
+    return StorageWeakRef(value.untyped_storage())  # type: ignore[no-untyped-call]
 
 
 def _can_scale(convolution: nn.Conv2d) -> bool:

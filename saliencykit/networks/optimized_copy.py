@@ -55,12 +55,11 @@ def optimize(model: nn.Module, images: Tensor) -> OptimizedCopy:
         with restored_rng_state(source_of(model)):
             folding = NormFolding(twin)
             try:
-                expected, batch_size = _measured(twin, probe)
+                with folding:
+                    expected, batch_size = _measured(twin, probe)
             # it may take one image at a time only; if it takes none, the query itself will say so
             except Exception:
                 return OptimizedCopy(twin, 1)
-            finally:
-                folding.remove_hooks()
             convolutions = sum(isinstance(module, nn.Conv2d) for module in twin.modules())
             if not folding and convolutions < 2:
                 return OptimizedCopy(twin, batch_size)  # a transformer: nothing to gain

@@ -5,6 +5,7 @@ import gc
 import threading
 import time
 import weakref
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -174,6 +175,92 @@ def test_models_that_a_tracer_would_get_wrong(kind: type[nn.Module]) -> None:
 def test_viewing_is_still_folded_and_peeking_is_not() -> None:
     assert norms_at_work(optimize(trained(Viewing()), images(1)).model) == 0
     assert norms_at_work(optimize(trained(Peeking()), images(1)).model) == 2
+
+
+def in_place(model: "OneNorm", x: Tensor) -> Tensor:
+    return model.bn(torch.relu_(model.conv(x)))
+
+
+def in_place_without_autograd(model: "OneNorm", x: Tensor) -> Tensor:
+    x = model.conv(x)
+    x.data.relu_()
+    return model.bn(x)
+
+
+def in_a_view(model: "OneNorm", x: Tensor) -> Tensor:
+    x = model.conv(x)
+    x[:, :2].relu_()
+    return model.bn(x)
+
+
+def added_before(model: "OneNorm", x: Tensor) -> Tensor:
+    raw = model.conv(x)
+    raw.add_(x.mean(1, keepdim=True) < 0.2)
+    return model.bn(raw)
+
+
+def residual(model: "OneNorm", x: Tensor) -> Tensor:
+    raw = model.conv(x)
+    return model.bn(raw).add_((x.mean(1, keepdim=True) < 0.2) * raw)
+
+
+def two_norms(model: "OneNorm", x: Tensor) -> Tensor:
+    raw = model.conv(x)
+    return model.bn(raw) + (x.mean(1, keepdim=True) < 0.2) * model.other(raw)
+
+
+def through_a_view(model: "OneNorm", x: Tensor) -> Tensor:
+    return model.bn(model.conv(x).view(len(x), 8, *x.shape[2:]))
+
+
+def in_place_after(model: "OneNorm", x: Tensor) -> Tensor:
+    return torch.relu_(model.bn(model.conv(x)))
+
+
+def added_after(model: "OneNorm", x: Tensor) -> Tensor:
+    x = model.bn(model.conv(x))
+    x += x.mean((2, 3), keepdim=True)
+    x[:, 0].relu_()
+    return x
+
+
+def over_its_input(model: "OneNorm", x: Tensor) -> Tensor:
+    normed = model.bn(model.conv(x))
+    return normed + x.relu_().mean(1, keepdim=True)
+
+
+class OneNorm(nn.Module):
+    """A convolution that is above 0 on bright images, a norm, and a way to use both."""
+
+    def __init__(self, use: Callable[["OneNorm", Tensor], Tensor]) -> None:
+        super().__init__()
+        self.conv, self.bn, self.other = (
+            nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.BatchNorm2d(8),
+        )  # fmt: skip
+        nn.init.uniform_(self.conv.weight, 0.5, 1)
+        nn.init.constant_(self.conv.bias, -1)
+        self.use, self.head = use, nn.Linear(8, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.use(self, x * 1).mean((2, 3)))
+
+
+@pytest.mark.parametrize(
+    ("use", "folded"),
+    [(use, False) for use in (
+        in_place, in_place_without_autograd, in_a_view, added_before, residual, two_norms,
+        through_a_view,
+    )] + [(use, True) for use in (in_place_after, added_after, over_its_input)],
+)  # fmt: skip
+def test_a_norm_is_folded_only_where_nothing_else_touches_its_input(
+    use: Callable[[OneNorm, Tensor], Tensor], folded: bool
+) -> None:
+    """On the bright probe all of these agree when folded; on a dark image they do not."""
+    model = trained(OneNorm(use))
+    frozen = optimize(model, images(1) * 0.5 + 0.5).model
+    assert norms_at_work(frozen) == (2 - folded)
+    dark = images(3) * 0.1
+    torch.testing.assert_close(answers(frozen, dark), answers(model, dark), atol=1e-5, rtol=1e-4)
 
 
 def test_hooks_are_part_of_the_model() -> None:
