@@ -198,7 +198,8 @@ def difference(one: Path, other: Path) -> str:
     from saliencykit.storage import SavedExplanations
 
     tables = [
-        list(csv.DictReader((run / "table.csv").open(encoding="utf-8"))) for run in (one, other)
+        list(csv.DictReader((run / "table.csv").read_text(encoding="utf-8").splitlines()))
+        for run in (one, other)
     ]
     same = [[(row["name"], row["index"], row["label"]) for row in table] for table in tables]
     if same[0] != same[1]:

@@ -68,4 +68,5 @@ def test_the_example_runs_without_torch_and_says_what_torch_says(tmp_path):
     assert found["label"] == int(logits.argmax())
     assert found["probability"] == pytest.approx(float(logits.softmax(1).max()), abs=1e-4)
     assert np.abs(np.asarray(found["mask"]) - mask[0, 0].numpy()).max() < 1e-3
-    assert Image.open(tmp_path / "mask.png").size == demo_image().size
+    with Image.open(tmp_path / "mask.png") as shown:
+        assert shown.size == demo_image().size

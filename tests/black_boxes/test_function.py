@@ -24,8 +24,8 @@ def test_probabilities_and_logits() -> None:
     wanted = torch.from_numpy(colors(images().permute(0, 2, 3, 1).numpy()))
     assert torch.allclose(black_box(images()).softmax(1), wanted, atol=1e-6)
     assert black_box(images()).dtype == torch.float32
-    raw = FunctionBlackBox(lambda p: colors(p) * 7 - 2, probabilities=False)
-    assert torch.allclose(raw(images()), wanted * 7 - 2, atol=1e-5)
+    raw = FunctionBlackBox(lambda p: colors(p) * 7 - 3, probabilities=False)
+    assert torch.allclose(raw(images()), wanted * 7 - 3, atol=1e-5)
     assert not black_box.differentiable
     assert not black_box(images().requires_grad_()).requires_grad
 

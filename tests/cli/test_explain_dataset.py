@@ -1,6 +1,5 @@
 """explain with a folder or a table; report and evaluate take what it wrote."""
 
-import csv
 import json
 
 import numpy as np
@@ -9,6 +8,7 @@ from PIL import Image
 
 from saliencykit.cli.explain_dataset import is_dataset
 from saliencykit.core.errors import InputError
+from tests.helpers import table_rows
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def test_a_folder_is_explained_reported_and_evaluated(call, tmp_path):
     assert "3 of 4 images explained" in out
     assert "no map for bad.png: 'photos/bad.png' is not an image" in out
     assert "4 of 4 images" in err
-    assert len(list(csv.DictReader((tmp_path / "run" / "table.csv").open()))) == 4
+    assert len(table_rows(tmp_path / "run" / "table.csv")) == 4
     assert len(list((tmp_path / "run").rglob("*.png"))) == 1
     code, out, _ = call("report", "run")
     assert code == 0

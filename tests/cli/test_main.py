@@ -40,7 +40,8 @@ def test_explain_without_arguments_explains_the_demo_photo_offline(tmp_path: Pat
     assert re.search(
         r"^kept \d\d\.\d%, dropped \d\.\d%: this region alone", done.stdout, re.MULTILINE
     )
-    assert Image.open(tmp_path / "explanation" / "overlay-0000.png").size == (480, 380)
+    with Image.open(tmp_path / "explanation" / "overlay-0000.png") as overlay:
+        assert overlay.size == (480, 380)
     assert {p.name for p in (tmp_path / "explanation").iterdir()} == {
         "manifest.json", "maps.safetensors", "overlay-0000.png", "image-0000.png",
     }  # fmt: skip

@@ -13,6 +13,7 @@ from saliencykit.core.visible_text import csv_cell, visible
 from saliencykit.evaluation.score_rows import Row
 from saliencykit.evaluation.scores import Scores
 from saliencykit.visualization.html_page import plain
+from tests.helpers import table_rows
 
 ACTING = (
     *("\x1b[31mred", "a\x07", "one\ntwo", "one\rtwo", "tab\t", "\x00", "\x9b31m", "\u202egnp"),
@@ -52,7 +53,7 @@ def test_a_table_runs_no_formula(start, tmp_path):
     assert str(csv_cell(name))[0] in "'\\"
     rows = (Row(sample="a", index=0, masker=name, scores={"m": -0.5}),)
     path = Scores(rows, {"metrics": {"m": {}}}).to_csv(tmp_path / "table.csv")
-    (line,) = csv.DictReader(path.open(newline=""))
+    (line,) = table_rows(path)
     assert line["masker"] == csv_cell(name)
     assert float(line["mean"]) == -0.5
 

@@ -307,8 +307,9 @@ def test_files_that_cannot_be_used_are_named(tmp_path: Path, path: Path) -> None
 def test_a_truncated_image_that_was_opened_by_the_caller(tmp_path: Path) -> None:
     Image.fromarray(np.tile(PIXELS, (20, 20, 1))).save(tmp_path / "a.jpg")
     (tmp_path / "a.jpg").write_bytes((tmp_path / "a.jpg").read_bytes()[:3000])
-    with pytest.raises(InputError, match=r"a.jpg.*truncated"):
-        as_images(Image.open(tmp_path / "a.jpg"), BOX)
+    truncated = pytest.raises(InputError, match=r"a.jpg.*truncated")
+    with Image.open(tmp_path / "a.jpg") as image, truncated:
+        as_images(image, BOX)
 
 
 NAN = torch.rand(4, 3, 8, 8)

@@ -27,5 +27,6 @@ def test_a_gray_image_is_saved_in_rgb_and_its_mask_in_gray(tmp_path):
     Gallery(tmp_path, Constant(), 0, 1, {"m": "m"}).add(
         torch.rand(1, 1, 6, 6), torch.ones(1, 1, 6, 6), 0, "m"
     )
-    assert Image.open(tmp_path / "images" / "0.png").mode == "RGB"
-    assert Image.open(tmp_path / "masks" / "m" / "0.png").mode == "L"
+    for file, mode in (("images/0.png", "RGB"), ("masks/m/0.png", "L")):
+        with Image.open(tmp_path / file) as shown:
+            assert shown.mode == mode

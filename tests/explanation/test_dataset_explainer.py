@@ -2,7 +2,6 @@
 a row or one sentence.
 """
 
-import csv
 import json
 import multiprocessing
 import os
@@ -28,6 +27,7 @@ from saliencykit.explanation.explain_images import explain
 from saliencykit.reports.report_files import write_report
 from saliencykit.storage.saved_explanations import SavedExplanations
 from saliencykit.testing.black_boxes import PlantedEvidence, QueryOnly
+from tests.helpers import table_rows
 
 COUNT = 24
 MASKER = "rise:samples=24"
@@ -116,7 +116,7 @@ def test_rows_maps_and_table_say_what_explain_says(black_box, pairs, tmp_path):
         "overlays/0000/0000001.png", "rows.jsonl",
         "table.csv", "threads.txt",
     ]  # fmt: skip
-    table = list(csv.DictReader((tmp_path / "run" / "table.csv").open()))
+    table = table_rows(tmp_path / "run" / "table.csv")
     assert [float(line["area"]) for line in table] == [row.area for row in saved.rows()]
     manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
     assert manifest["masker"].startswith("Rise(samples=24")
@@ -382,7 +382,8 @@ def test_corrupt_images_are_rows_and_overlays_are_written(black_box, tmp_path):
     assert [row.label for row in rows] == [0, 1, None, None, 0, 1]
     shown = sorted(path.name for path in (tmp_path / "run" / "overlays" / "0000").iterdir())
     assert shown == ["0000000.png", "0000001.png", "0000004.png"]
-    assert Image.open(tmp_path / "run" / "overlays" / "0000" / shown[0]).size == (320, 320)
+    with Image.open(tmp_path / "run" / "overlays" / "0000" / shown[0]) as overlay:
+        assert overlay.size == (320, 320)
     assert "saw" not in (tmp_path / "run" / "table.csv").read_text()
     assert "truncated or damaged" in write_report(saved, tmp_path / "page.html").read_text()
 

@@ -1,4 +1,3 @@
-import csv
 import json
 
 import pytest
@@ -10,6 +9,7 @@ from saliencykit.storage.explanation_rows import ExplainedRow
 from saliencykit.storage.jsonl import append_lines
 from saliencykit.storage.map_shards import append_maps, finish_shard
 from saliencykit.storage.saved_explanations import FORMAT, VERSION
+from tests.helpers import table_rows
 
 MANIFEST = {
     "format": FORMAT,
@@ -41,9 +41,8 @@ def test_rows_of_all_processes_come_together_in_order_once(tmp_path):
     assert lines[-1]["shard"] == "maps-0-0", "the first row of an image is the one that stays"
     assert [path.name for path in tmp_path.glob("rows*")] == ["rows.jsonl"]
     folder.write_table()
-    assert [line["name"] for line in csv.DictReader((tmp_path / "table.csv").open())] == [
-        f"{i}.png" for i in (0, 1, 2, 4, 5)
-    ]
+    names = [line["name"] for line in table_rows(tmp_path / "table.csv")]
+    assert names == [f"{i}.png" for i in (0, 1, 2, 4, 5)]
 
 
 def test_recovering_finishes_shards_and_drops_what_has_no_map(tmp_path):

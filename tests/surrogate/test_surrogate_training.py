@@ -13,7 +13,7 @@ from saliencykit.testing.unchanged import untouched
 
 GRAY = "constant:color=0.5"
 # a few steps teach nothing
-quiet = pytest.mark.filterwarnings("ignore:the surrogate and its box disagree")
+quiet = pytest.mark.filterwarnings("ignore:the surrogate has low fidelity")
 
 
 def seeded(seed=0):

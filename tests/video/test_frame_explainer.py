@@ -244,7 +244,7 @@ def test_frames_that_do_not_fit_are_one_line(frames, options, words, black_box):
 def test_gradients_are_not_queried_of_a_box_that_has_none():
     from saliencykit import FunctionBlackBox
 
-    black_box = FunctionBlackBox(lambda x: np.ones((len(x), 4)), num_classes=4)
+    black_box = FunctionBlackBox(lambda x: np.full((len(x), 4), 0.25), num_classes=4)
     with pytest.raises(GradientError):
         list(explain_frames(black_box, [torch.rand(3, 16, 16)], masker="iterative"))
 

@@ -228,7 +228,11 @@ def test_the_mask_of_an_image_does_not_depend_on_its_batch(black_box, examples, 
 def test_the_defaults_take_a_reasonable_number_of_queries_at_every_size(size):
     black_box = Counting(
         QueryOnly(
-            FunctionBlackBox(lambda x: np.stack([x[:, 0, 0, 0], x[:, -1, -1, 0]], 1), num_classes=2)
+            FunctionBlackBox(
+                lambda x: np.stack([x[:, 0, 0, 0], x[:, -1, -1, 0]], 1),
+                num_classes=2,
+                probabilities=False,
+            )
         )
     )
     mask = Occlusion()(black_box, torch.rand(1, 3, *size), torch.tensor([0]), generator=Generator())

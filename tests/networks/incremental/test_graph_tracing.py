@@ -121,7 +121,9 @@ def test_any_black_box_that_computes_with_torch_can_be_recorded_and_others_are_r
         recorded = record_trace(PlantedEvidence(), torch.rand(1, 3, 8, 8))
         assert "conv2d" in names(recorded)
         black_box = FunctionBlackBox(
-            lambda x: np.stack([x[:, 0, 0, 0], x[:, -1, -1, 0]], 1), num_classes=2
+            lambda x: np.stack([x[:, 0, 0, 0], x[:, -1, -1, 0]], 1),
+            num_classes=2,
+            probabilities=False,
         )
         with pytest.raises(UntraceableError):
             record_trace(black_box, torch.rand(1, 3, 8, 8))
