@@ -11,7 +11,7 @@ defaults, for all areas at once. One score for both: the best pixels of each mas
 area are kept, the rest is blurred with 20 px of 224, the widest level of both pyramids. `soft
 edge`: this binary mask smoothed with 5 px, which leaves its area and spares the network a sharp
 outline; `sharp`: not smoothed; `held_out`: sharp, under the two fills of `held_out.py` that neither
-was optimised under; `as it is`: the mask itself over the same blur, with the area that it really
+was optimized under; `as it is`: the mask itself over the same blur, with the area that it really
 has. The cost of an iteration is measured on pairs of runs of different lengths, so that what is
 done once does not count; CPU time on one thread. For the scores TorchRay runs on our frozen copy of
 the classifier (batch norms folded, the same answers to 1e-6); for the cost on the classifier as it

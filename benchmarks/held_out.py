@@ -1,6 +1,6 @@
 """Fills that no default, preset or recipe of this project has seen: only scoring uses them.
 
-A mask that was optimised against a fill can exploit that fill. What it keeps under these two, which
+A mask that was optimized against a fill can exploit that fill. What it keeps under these two, which
 nothing was developed with, is the honest figure. `tests/benchmarks/test_held_out.py` reads the
 source and fails where the package or a recipe refers to this file, or where anything but metrics
 refers to the fills that they score with: ShuffledBlocks, which is the one here too, and a faster

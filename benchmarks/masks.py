@@ -1,4 +1,4 @@
-"""Are the masks right? What each method's masks keep and drop, under fills that were optimised
+"""Are the masks right? What each method's masks keep and drop, under fills that were optimized
 against and under others.
 
     python -m benchmarks.masks --out masks.jsonl          # 200 photos; --resume continues

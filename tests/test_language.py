@@ -81,3 +81,15 @@ def test_spelling_is_american():
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
         if (match := BRITISH.search(re.sub(NAMES, "", line)))
     }
+
+
+def test_benchmarks_and_tests_use_the_words_too():
+    forbidden = re.compile(rf"picture|(?<![a-z])ask(s|ed|ing)?\b|\bjudg|{BRITISH.pattern}", re.I)
+    folders = ("benchmarks", "tests", "plugins")
+    paths = {path for folder in folders for path in (ROOT / folder).rglob("*.py")}
+    assert not {
+        f"{path.relative_to(ROOT)}:{number}: {match.group()!r}"
+        for path in sorted(paths - {Path(__file__)})
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        if (match := forbidden.search(re.sub(NAMES, "", line)))
+    }
