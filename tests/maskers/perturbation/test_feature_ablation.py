@@ -193,10 +193,9 @@ def test_regions_of_a_large_image_need_few_full_passes(monkeypatch):
         "_full",
         lambda self, filled, which: full_passes.extend(which) or full(self, filled, which),
     )
-    black_box, image = (
-        TorchBlackBox(network(), size=96),
-        torch.rand(1, 3, 96, 96, generator=Generator().manual_seed(2)),
-    )
+    model, image = network(), torch.rand(1, 3, 96, 96, generator=Generator().manual_seed(2))
+    model(image)  # gives the lazy layer its shape
+    black_box = TorchBlackBox(model, size=96)
     attribute(
         FeatureAblation(regions=superpixels((96, 96), 200)), black_box, image, torch.tensor([1])
     )

@@ -45,6 +45,7 @@ def both(grid):
             2, channels, *size, generator=Generator().manual_seed(1), dtype=torch.float64
         )
         image, fill = images[:1], images[1:].flip(-1)
+        net(image)  # gives lazy layers their shapes
         windows = windows or grid(size, window, stride)
         black_box = TorchBlackBox(
             net, mean=(0.4,) * channels, std=(0.25,) * channels

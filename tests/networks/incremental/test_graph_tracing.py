@@ -28,8 +28,10 @@ class Model(nn.Module):
 def traced(function):
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        black_box = TorchBlackBox(Model(function).eval())
+        model = Model(function).eval()
         image = torch.rand(1, 3, 8, 8, generator=Generator().manual_seed(0))
+        model(image)  # gives the lazy layer its shape
+        black_box = TorchBlackBox(model)
         black_box(image)
     with torch.no_grad():
         return record_trace(black_box, image)

@@ -17,10 +17,9 @@ def plan_of(*layers, size=(40, 40)):
     net = nn.Sequential(
         nn.Conv2d(3, 4, 3, padding=1), *layers, nn.Flatten(), nn.LazyLinear(3)
     ).eval()
-    black_box, image = (
-        TorchBlackBox(net),
-        torch.rand(1, 3, *size, generator=Generator().manual_seed(0)),
-    )
+    image = torch.rand(1, 3, *size, generator=Generator().manual_seed(0))
+    net(image)  # gives the lazy layer its shape
+    black_box = TorchBlackBox(net)
     black_box(image)
     with torch.no_grad():
         return ConePlan(record_trace(black_box, image))

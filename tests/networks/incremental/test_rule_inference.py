@@ -20,7 +20,9 @@ from saliencykit.networks.incremental.rule_inference import infer_rules
 
 def rules(*layers):
     net = nn.Sequential(*layers, nn.Flatten(), nn.LazyLinear(3)).eval()
-    black_box, image = TorchBlackBox(net), torch.rand(1, 3, 13, 12)
+    image = torch.rand(1, 3, 13, 12)
+    net(image)  # gives the lazy layer its shape
+    black_box = TorchBlackBox(net)
     black_box(image)
     with torch.no_grad():
         found, layouts = infer_rules(record_trace(black_box, image))
