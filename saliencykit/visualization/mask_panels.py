@@ -15,7 +15,7 @@ from saliencykit.visualization.html_images import jpeg_data_url
 from saliencykit.visualization.html_page import plain
 
 _WIDEST = 1.4  # times the usual height of a panel, for a pair alone in its row
-_SHARPNESS = 1.5  # pixels of the image for one on the screen
+_SHARPNESS = 1.25  # pixels of the image for one on the screen
 
 
 def mask_panels(

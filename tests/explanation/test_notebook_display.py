@@ -76,5 +76,5 @@ def test_the_notebook_display_of_a_large_photo_is_small(
     answer = explain(black_box_of_8_pixels, Image.fromarray(noise), 0, masker="whole-image")
     page = answer._repr_html_()
     shown = Image.open(io.BytesIO(base64.b64decode(page.split("base64,")[1].split("'")[0])))
-    assert (shown.size, shown.format) == ((380, 285), "JPEG")
+    assert (shown.size, shown.format) == ((317, 238), "JPEG")
     assert answer.overlay().size == (1600, 1200), "the overlay itself is not reduced"
