@@ -47,7 +47,7 @@ from benchmarks.speed import (
     xaitk,
 )
 from saliencykit.black_boxes import TorchBlackBox
-from saliencykit.core import InputError, Masker
+from saliencykit.core import InputError, Masker, place_maps
 from saliencykit.registry import as_masker
 
 _FEW = 50
@@ -246,7 +246,14 @@ def captum_grad_cam(case: Case) -> tuple[Side, Side]:
 
     name = find_target_layer(case.black_box, case.raw).name
     peer = LayerGradCam(case.model, case.model.get_submodule(name))
-    return case.ours("grad-cam"), lambda: _whole(peer.attribute(case.image, target=LABEL).detach())
+    generator, label = Generator().manual_seed(0), torch.tensor([LABEL])
+    offset = as_masker("grad-cam").mask(case.black_box, case.raw, label, generator).offset
+    size = case.raw.shape[2:]  # Captum's map, placed where the layer's positions are
+
+    def theirs() -> Tensor:
+        return place_maps(peer.attribute(case.image, target=LABEL).detach(), size, offset)
+
+    return case.ours("grad-cam"), theirs
 
 
 def grad_cam_package(name: str, mine: str) -> Callable[[Case], tuple[Side, Side]]:

@@ -20,6 +20,7 @@ from .masker import Inputs as Inputs
 from .masker import Masker as Masker
 from .masker import MaskerOutput as MaskerOutput
 from .masker import TrainedMaskerFactory as TrainedMaskerFactory
+from .masker import place_maps as place_maps
 from .masker import resize_maps as resize_maps
 from .metric import Explain as Explain
 from .metric import Metric as Metric
