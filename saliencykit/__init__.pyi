@@ -28,6 +28,7 @@ from .core.objective import run_trial as run_trial
 from .data.dataset import Dataset as Dataset
 from .evaluation.evaluate_maskers import evaluate as evaluate
 from .evaluation.scores import Scores as Scores
+from .explanation.batch_explainer import BatchExplainer as BatchExplainer
 from .explanation.dataset_explainer import explain_dataset as explain_dataset
 from .explanation.explain_images import explain as explain
 from .explanation.result import Explanation as Explanation

@@ -21,6 +21,7 @@ OPTIONAL = {
     "onnx",
     "onnxruntime",
     "onnxscript",
+    "pyarrow",
     "timm",
     "tqdm",
     "transformers",

@@ -12,6 +12,7 @@ import typer
 import saliencykit
 from saliencykit.cli.main import app
 from saliencykit.core import errors
+from saliencykit.demo import demo_image
 from saliencykit.registry import hookspecs
 from saliencykit.registry.coerce import create
 from saliencykit.registry.manager import KINDS, registry
@@ -26,6 +27,8 @@ OUTSIDE_THE_SITE = [
     ROOT / "benchmarks" / "README.md",
 ]
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+# blocks that need an engine which tests may lack
+ENGINE_BLOCK = re.compile(r"^```py\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 DIRECTIVE = re.compile(r"^::: (saliencykit[\w.]*)\n(?:    options: \{(.*)\})?", re.MULTILINE)
 # pages with this comment run under -m slow; the quick tests check their imports and arguments
@@ -99,6 +102,28 @@ def test_python_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.Monke
     scope: dict[str, object] = {"__name__": "page"}
     for block in BLOCK.findall(page.read_text()):
         exec(compile(block, name_of(page), "exec"), scope)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["ray", "datasets", "pyspark"])
+def test_the_block_of_an_engine_explains_a_folder(
+    engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip(engine)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    for angle in range(3):
+        demo_image().rotate(angle).save(tmp_path / "photos" / f"{angle}.png")
+    blocks = ENGINE_BLOCK.findall((ROOT / "docs" / "how-to" / "cluster.md").read_text())
+    (block,) = [block for block in blocks if block.split()[1].startswith(engine)]
+    if engine == "ray":  # two workers and a reader, on any machine
+        importlib.import_module(engine).init(address="local", num_cpus=4)
+    exec(compile(block, engine, "exec"), {"__name__": "page"})
+    pandas = importlib.import_module("pandas")
+    files = [tmp_path / "explained.parquet", *tmp_path.glob("explained/*.parquet")]
+    rows = pandas.concat([pandas.read_parquet(file) for file in files if file.exists()])
+    assert (len(rows), set(rows["failure"].fillna(""))) == (3, {""})
+    assert (rows["area"] > 0).all()
 
 
 def test_imports_and_arguments_on_slow_pages_are_right(

@@ -32,10 +32,29 @@ def open_image(path: Path) -> Image.Image:
         )
     if size == 0:
         raise InputError(f"{str(path)!r} is empty (0 bytes).")
-    with opened_image(path) as image:
+    return _decoded(path, repr(str(path)))
+
+
+def decoded_image(content: bytes, name: str) -> Image.Image:
+    """A decoded, upright image from the content of its file.
+
+    Args:
+        content: In one of the formats of image files.
+        name: For messages.
+
+    Raises:
+        InputError: It is damaged or not an image.
+    """
+    if not content:
+        raise InputError(f"{name} is empty (0 bytes).")
+    return _decoded(content, name)
+
+
+def _decoded(file: Path | bytes, name: str) -> Image.Image:
+    with opened_image(file, name) as image:
         DECODING.claim(image.width * image.height)
         image.load()
-        return upright_image(image, repr(str(path)))
+        return upright_image(image, name)
 
 
 def upright_image(image: Image.Image, name: str) -> Image.Image:

@@ -23,7 +23,7 @@ from saliencykit.data.image_arrays import (
     range_advice,
     tensor_rows,
 )
-from saliencykit.data.image_files import open_image, upright_image
+from saliencykit.data.image_files import decoded_image, open_image, upright_image
 
 Pixels: TypeAlias = Literal["auto", "raw", "normalized"]
 
@@ -155,6 +155,8 @@ def _read(item: Any, row: int | None, black_box: BlackBox) -> list[tuple[str, Re
     if isinstance(item, str | os.PathLike):
         path = Path(item).expanduser()
         return [(str(path), open_image(path))]
+    if isinstance(item, bytes):
+        return [(name, decoded_image(item, name))]
     if isinstance(item, Tensor):
         return tensor_rows(item.detach().as_subclass(Tensor), name, black_box)
     if isinstance(item, np.ndarray):
@@ -163,9 +165,8 @@ def _read(item: Any, row: int | None, black_box: BlackBox) -> list[tuple[str, Re
         name = str(getattr(item, "filename", "")) or name
         return [(name, upright_image(item, name))]
     raise InputError(
-        f"{name} is a {name_of(item)}; an image is a path, a PIL image, a numpy array (H, W, "
-        "C), a tensor (C, H, W) or (B, C, H, W), or a list of these. For bytes write "
-        "PIL.Image.open(io.BytesIO(data))."
+        f"{name} is a {name_of(item)}; an image is a path, the bytes of an image file, a PIL "
+        "image, a numpy array (H, W, C), a tensor (C, H, W) or (B, C, H, W), or a list of these."
     )
 
 

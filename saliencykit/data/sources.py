@@ -238,7 +238,7 @@ def _of_item(item: Any, number: int, count: int) -> Iterator[Record]:
         labels = [None] * len(image) if label is None else _batch_labels(label, len(image), number)
         for row, (one, own) in enumerate(zip(image, labels, strict=True)):
             yield Record(f"{number}.{row}", one, own)
-    elif isinstance(image, str | os.PathLike | Tensor | np.ndarray | Image.Image):
+    elif isinstance(image, str | bytes | os.PathLike | Tensor | np.ndarray | Image.Image):
         name = str(image) if isinstance(image, str | os.PathLike) else str(number)
         yield Record(name, image, label)
     else:

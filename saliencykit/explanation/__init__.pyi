@@ -1,3 +1,4 @@
+from .batch_explainer import BatchExplainer as BatchExplainer
 from .dataset_explainer import explain_dataset as explain_dataset
 from .dataset_run import ExplanationsDirectory as ExplanationsDirectory
 from .explain_images import explain as explain

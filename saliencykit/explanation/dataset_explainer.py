@@ -3,26 +3,22 @@
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from saliencykit.black_boxes.cached import CachedCopies
 from saliencykit.black_boxes.repeated import averaged
 from saliencykit.core import checks, rng
 from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
-from saliencykit.core.checks import name_of
-from saliencykit.core.errors import GradientError, InputError
+from saliencykit.core.errors import InputError
 from saliencykit.core.masker import Masker
 from saliencykit.data.dataset import Dataset, default_num_workers
-from saliencykit.data.label_lookup import class_index
 from saliencykit.data.record import Label
 from saliencykit.data.sources import is_folder, refuse_inside
 from saliencykit.explanation.dataset_job import DatasetJob, OnExplained
 from saliencykit.explanation.dataset_run import ExplanationsDirectory
 from saliencykit.explanation.dataset_worker import Worker
-from saliencykit.explanation.explain_images import default_masker
 from saliencykit.networks.model_fingerprint import fingerprint
-from saliencykit.registry.coerce import as_alternative, as_black_box, as_masker
+from saliencykit.registry.coerce import as_black_box
 from saliencykit.runs.distributed import Processes
 from saliencykit.runs.resumed_run import run_in, same_threads
 from saliencykit.runs.run_settings import command, text_of, versions
@@ -105,23 +101,19 @@ def explain_dataset(
     """
     _check(seed, batch_size, overlays, num_workers, map_dtype)
     black_box = averaged(as_black_box(model), repeats)
+    worker = Worker.of(
+        black_box,
+        masker=masker,
+        alternative=alternative,
+        label=label,
+        classes=classes,
+        verify=verify,
+        seed=seed,
+        precision=map_dtype,
+    )
     processes = Processes.of_this_launch(black_box.device)
-    chosen = default_masker(black_box) if masker is None else as_masker(masker)
-    if chosen.needs_gradient and not black_box.differentiable:
-        raise GradientError(
-            f"{name_of(chosen)} needs gradients and {name_of(black_box)} is query-only; write "
-            "masker='rise'."
-        )
-    chosen = chosen.bound_to(black_box)
-    fill = as_alternative("blur" if alternative is None else alternative).for_black_box(black_box)
-    fixed: int | Literal["top"] | None = "top" if label == "top" else None
-    if label is not None and label != "top":
-        fixed = class_index(label, black_box, classes)
     options = {"labels": labels, "classes": classes, "max_images": max_images}
     images = _opened(data, black_box, use_labels=label is None, **options)
-    worker = Worker(
-        CachedCopies(black_box), chosen, fill if verify else None, fixed, seed, map_dtype
-    )
     run = ExplanationsDirectory(Path(output_dir).expanduser())
     refuse_inside(run.path, data, "explain_dataset")
     threads = default_num_workers(num_workers)

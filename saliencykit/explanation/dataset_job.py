@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from typing import TypeAlias, final
 
 from saliencykit.core.errors import InputError
-from saliencykit.data.batches import by_size, in_blocks
+from saliencykit.data.batches import in_blocks
 from saliencykit.data.dataset import Dataset
-from saliencykit.data.loaded_image import LoadedImage
 from saliencykit.explanation.dataset_run import ExplanationsDirectory, overlay_path, save_overlay
-from saliencykit.explanation.dataset_worker import Explained, Worker, draw, failed_row
+from saliencykit.explanation.dataset_worker import Explained, Worker, draw
 from saliencykit.runs.distributed import Processes
 from saliencykit.storage.explanation_rows import ExplainedRow
 from saliencykit.storage.jsonl import append_lines
@@ -68,7 +67,7 @@ class DatasetJob:
         ahead = images.load(select=is_missing, keep_source=is_drawn, num_workers=self.threads)
         with ThreadPoolExecutor(max(1, self.threads), "overlays") as pool:
             for block in in_blocks(ahead, self.batch_size):
-                new = [each for each in self._explained(block) if each.row.index not in known]
+                new = [each for each in self.worker.explain(block) if each.row.index not in known]
                 list(pool.map(self._save_overlay, new))
                 maps = {str(each.row.index): each.map for each in new if each.map is not None}
                 shard = writer.add(maps) if maps else ""
@@ -82,15 +81,6 @@ class DatasetJob:
 
     def _is_mine(self, index: int) -> bool:
         return index // self.batch_size % self.processes.count == self.processes.rank
-
-    def _explained(self, block: list[LoadedImage]) -> list[Explained]:
-        """In the order of the images."""
-        explained = [
-            Explained(each, failed_row(each, each.failure)) for each in block if each.image is None
-        ]
-        for same in by_size(block):
-            explained += self.worker.explain(same)
-        return sorted(explained, key=lambda each: each.row.index)
 
     def _save_overlay(self, explained: Explained) -> None:
         index = explained.row.index

@@ -2,7 +2,7 @@
 
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, final
 
@@ -14,12 +14,17 @@ from saliencykit.black_boxes.repeated import RepeatedQueries
 from saliencykit.core import rng
 from saliencykit.core.alternative import Alternative
 from saliencykit.core.checks import name_of, reason_of
-from saliencykit.core.errors import ReliabilityWarning
+from saliencykit.core.errors import GradientError, ReliabilityWarning
 from saliencykit.core.masker import Masker
 from saliencykit.core.output import Output, reported
 from saliencykit.core.types import Labels, Logits, Mask
+from saliencykit.data.batches import by_size
+from saliencykit.data.label_lookup import class_index
 from saliencykit.data.loaded_image import LoadedImage
+from saliencykit.data.record import Label
 from saliencykit.explanation.doubts import random_answers
+from saliencykit.explanation.explain_images import default_masker
+from saliencykit.registry.coerce import as_alternative, as_black_box, as_masker
 from saliencykit.runs.batch_runner import BatchResult, explain_batch, run_batch
 from saliencykit.storage.explanation_rows import ExplainedRow, hexadecimal
 from saliencykit.storage.map_shards import Precision, packed
@@ -72,12 +77,56 @@ class Worker:
     precision: Precision
     tested: list[bool] = field(default_factory=list)
 
+    @staticmethod
+    def of(
+        model: object,
+        *,
+        masker: Masker | str | None,
+        alternative: Alternative | str | None,
+        label: Label | None,
+        classes: Mapping[str, int] | None = None,
+        verify: bool,
+        seed: int,
+        precision: Precision = "uint8",
+    ) -> "Worker":
+        """A worker from what a user gives; the arguments are those of `explain_dataset`.
+
+        Raises:
+            InputError: An argument cannot be used.
+            GradientError: The masker needs gradients and the model is query-only.
+            RegistryError: A name is unknown.
+        """
+        black_box = as_black_box(model)
+        chosen = default_masker(black_box) if masker is None else as_masker(masker)
+        if chosen.needs_gradient and not black_box.differentiable:
+            raise GradientError(
+                f"{name_of(chosen)} needs gradients and {name_of(black_box)} is query-only; write "
+                "masker='rise'."
+            )
+        chosen = chosen.bound_to(black_box)
+        fill = as_alternative("blur" if alternative is None else alternative)
+        fill = fill.for_black_box(black_box)
+        fixed: int | Literal["top"] | None = "top" if label == "top" else None
+        if label is not None and label != "top":
+            fixed = class_index(label, black_box, classes)
+        copies = CachedCopies(black_box)
+        return Worker(copies, chosen, fill if verify else None, fixed, seed, precision)
+
     def explain(self, images: Sequence[LoadedImage]) -> list[Explained]:
-        """Images of one size, in their order; if something fails, each alone.
+        """Images of any sizes, in their order; those of one size together, or each alone if that
+        fails.
 
         Raises:
             DeviceMemoryError: The device's memory is too small.
         """
+        explained = [
+            Explained(each, failed_row(each, each.failure)) for each in images if each.image is None
+        ]
+        for same in by_size(images):
+            explained += self._of_one_size(same)
+        return sorted(explained, key=lambda each: each.row.index)
+
+    def _of_one_size(self, images: Sequence[LoadedImage]) -> list[Explained]:
 
         def failed(row: int, error: Exception) -> Explained:
             return Explained(images[row], failed_row(images[row], reason_of(error)))

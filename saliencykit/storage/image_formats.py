@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
@@ -16,39 +17,41 @@ _FORMATS = (
 
 
 @contextmanager
-def opened_image(path: Path) -> Iterator[Image.Image]:
+def opened_image(file: Path | bytes, name: str | None = None) -> Iterator[Image.Image]:
     """An image file, which is decoded where it is used; errors in the block are those of the file.
 
     Args:
-        path: The file.
+        file: The file, or its content.
+        name: For messages; None: the path.
 
     Raises:
         InputError: It is not an image of a known format, is damaged, or is too large.
     """
     Image.init()
+    name = name or repr(str(file))
     try:
-        if not path.is_file():  # a pipe would wait for ever
-            raise InputError(f"{str(path)!r} is not a file.")
-        with Image.open(path, formats=[name for name in _FORMATS if name in Image.OPEN]) as image:
+        if isinstance(file, Path) and not file.is_file():  # a pipe would wait for ever
+            raise InputError(f"{name} is not a file.")
+        source = BytesIO(file) if isinstance(file, bytes) else file
+        known = [each for each in _FORMATS if each in Image.OPEN]
+        with Image.open(source, formats=known) as image:
             yield image
     except InputError:
         raise
     except UnidentifiedImageError as error:
         raise InputError(
-            f"{str(path)!r} is not an image that Pillow can read as one of {', '.join(_FORMATS)}."
+            f"{name} is not an image that Pillow can read as one of {', '.join(_FORMATS)}."
         ) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise InputError(
-            f"{str(path)!r} is too large to be opened safely ({error}) Resize it first: "
+            f"{name} is too large to be opened safely ({error}) Resize it first: "
             "models see a few hundred pixels."
         ) from error
     except MemoryError as error:
         raise InputError(
-            f"{str(path)!r} has more pixels than there is memory for; resize it first: models see "
+            f"{name} has more pixels than there is memory for; resize it first: models see "
             "a few hundred pixels."
         ) from error
     # truncated or damaged: Pillow raises OSError, SyntaxError, struct.error, zlib.error ...
     except Exception as error:
-        raise InputError(
-            f"{str(path)!r} cannot be read, it is truncated or damaged: {error}."
-        ) from error
+        raise InputError(f"{name} cannot be read, it is truncated or damaged: {error}.") from error
