@@ -134,6 +134,34 @@ def test_asyncio_threads_get_the_sequential_answers() -> None:
     assert all(map(torch.equal, asyncio.run(together()), wanted))
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_fastapi_service_gives_the_sequential_answers() -> None:
+    """Plain functions run in the pool of threads of the service."""
+    fastapi, httpx = pytest.importorskip("fastapi"), pytest.importorskip("httpx")
+    model, given, service = network().eval(), images(3), fastapi.FastAPI()
+
+    @service.get("/predict")
+    def predict(image: int) -> list[float]:
+        with torch.no_grad():
+            return model(given[image, None])[0].tolist()  # type: ignore[no-any-return]
+
+    @service.get("/explain")
+    def explained(image: int, masker: str) -> list[float]:
+        return mask(model, given[image], masker).flatten().tolist()
+
+    queries = [("/explain", {"image": n % 3, "masker": name}) for n, name in enumerate(MASKERS)]
+    queries += [("/predict", {"image": n % 3}) for n in range(len(MASKERS))]
+
+    async def together() -> list[list[float]]:
+        transport = httpx.ASGITransport(app=service)
+        async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
+            answers = [client.get(path, params=given) for path, given in queries]
+            return [answer.json() for answer in await asyncio.gather(*answers)]
+
+    wanted = [(predict if path == "/predict" else explained)(**given) for path, given in queries]
+    assert asyncio.run(together()) == wanted
+
+
 def test_a_copy_follows_lists_methods_closures_and_globals() -> None:
     model = network().eval()
     model.layers = [model[0], model[1]]

@@ -68,3 +68,28 @@ def structure_of(model: nn.Module) -> list[Any]:
                 parts.append(getattr(value.__func__, "__code__", None))
         parts += [each.shape for each in layer._parameters.values() if each is not None]
     return parts
+
+
+def state_of(model: nn.Module) -> list[Any]:
+    """`structure_of`, and which values the weights and buffers have: what a copy depends on.
+
+    Cheap, as no value is read: torch counts the changes of a tensor. Those through `.data` are not
+    counted.
+
+    Args:
+        model: Any module.
+
+    Example:
+        >>> layer = nn.Linear(2, 2)
+        >>> before = state_of(layer)
+        >>> _ = layer.weight.detach().zero_()
+        >>> state_of(layer) == before
+        False
+    """
+    values = [
+        (id(tensor), tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version)
+        for layer in model.modules()
+        for tensor in (*layer._parameters.values(), *layer._buffers.values())
+        if tensor is not None
+    ]
+    return [*structure_of(model), *values]

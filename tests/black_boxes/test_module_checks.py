@@ -3,6 +3,8 @@
 import pytest
 import torch
 from torch import nn
+from torch.ao import quantization
+from torch.ao.quantization import quantize_fx
 
 from saliencykit import TorchBlackBox, explain
 from saliencykit.black_boxes.module_checks import is_quantized
@@ -10,8 +12,21 @@ from saliencykit.core.errors import GradientError, InputError
 from saliencykit.networks.model_fingerprint import fingerprint
 from tests.model_kinds import Net, _dynamic_int8, _lazy, _meta, _static_int8, image
 
+
+def _traced_int8() -> nn.Module:
+    """Of `torch.ao.quantization.quantize_fx`."""
+    mapping = quantization.get_default_qconfig_mapping("fbgemm")
+    prepared = quantize_fx.prepare_fx(Net().eval(), mapping, image())
+    prepared(image())
+    return quantize_fx.convert_fx(prepared)
+
+
 # static quantization takes seconds to build
-INT8 = [_dynamic_int8, pytest.param(_static_int8, marks=pytest.mark.slow)]
+INT8 = [
+    _dynamic_int8,
+    pytest.param(_static_int8, marks=pytest.mark.slow),
+    pytest.param(_traced_int8, marks=pytest.mark.slow),
+]
 
 
 def test_a_lazy_module_is_not_given_its_shapes_by_an_explanation() -> None:

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar, final
+from typing import Any, ClassVar, cast, final
 
 import torch
 from torch import Generator
@@ -24,6 +24,7 @@ from saliencykit.maskers.realtime.selector import ClassFilters
 from saliencykit.networks.classifier_head import class_weights, find_classifier_head
 from saliencykit.networks.model_fingerprint import count_values, fingerprint
 from saliencykit.networks.module_layers import module_of
+from saliencykit.networks.structure_cache import state_of
 
 
 @final
@@ -76,7 +77,7 @@ class RealTimeMasker(Masker):
         if "fingerprint" not in metadata:
             metadata |= {"fingerprint": fingerprint(black_box), "values": count_values(black_box)}
         bound = replace(self, metadata=metadata)
-        bound._cache["black box"] = black_box
+        bound._cache.update({"black box": black_box, "state": _state(black_box)})
         return bound
 
     def for_black_box(self, black_box: BlackBox, *, inputs: Inputs = "raw") -> "RealTimeMasker":
@@ -107,6 +108,7 @@ class RealTimeMasker(Masker):
         for masker in (self, self._cache.get("bound", self)):
             held: BlackBox | None = masker._cache.get("black box")
             if held is not None and _same_classes(held, black_box):
+                masker._follow_black_box()
                 return masker
         self._cache["bound"] = bound = _with_head_of(self, black_box)
         return bound
@@ -193,12 +195,13 @@ class RealTimeMasker(Masker):
         Raises:
             InputError: The masker is not bound, or images or labels are malformed.
         """
+        self._follow_black_box()
         key = images.shape[1:]
         with torch.inference_mode():
-            if key not in self._cache:
-                self._cache[key] = self.black_box.optimized_for(images)
-            features = self.encode(self._cache[key], images)
-            logits = self._cache[key](images) if features.logits is None else features.logits
+            if (optimized := self._cache.get(key)) is None:
+                self._cache[key] = optimized = self.black_box.optimized_for(images)
+            features = self.encode(optimized, images)
+            logits = optimized(images) if features.logits is None else features.logits
             if labels is None:
                 labels = logits.argmax(1)
             else:
@@ -214,15 +217,27 @@ class RealTimeMasker(Masker):
         Args:
             device: Where it runs.
         """
-        if device not in self._cache:
+        if (network := self._cache.get(device)) is None:
             with torch.inference_mode(False), torch.no_grad():
                 network = MaskingNetwork(
                     copy.deepcopy(self.network.encoder),
                     copy.deepcopy(self.network.selector),
                     self.network.decoder.folded(),
                 )
-                self._cache[device] = network.eval().requires_grad_(False).to(device)
-        return self._cache[device]  # type: ignore[no-any-return]
+                network = network.eval().requires_grad_(False).to(device)
+            self._cache[device] = network
+        return cast(MaskingNetwork, network)
+
+    def _follow_black_box(self) -> None:
+        """Forget the copies, and read the head again, if the black box has changed since."""
+        state = _state(self.black_box)
+        if state == self._cache["state"]:
+            return
+        _warn_of_other_weights(self.metadata, self.black_box)
+        _read_head(self.network, self.black_box)
+        for key in set(self._cache) - {"black box", "state", "bound"}:
+            self._cache.pop(key, None)
+        self._cache["state"] = state
 
     def save(self, path: str | Path) -> Path:
         """Write one safetensors file with a JSON header.
@@ -306,24 +321,14 @@ def _same_classes(held: BlackBox, black_box: BlackBox) -> bool:
 
 def _with_head_of(masker: RealTimeMasker, black_box: BlackBox) -> RealTimeMasker:
     """A copy bound to the black box, with class filters from its head."""
-    expected, got = masker.metadata.get("fingerprint"), fingerprint(black_box)
-    # a black box that does not expose its module has no fingerprint
-    if None not in (expected, got) and expected != got:
-        warnings.warn(
-            f"this masker was trained for another model than {black_box!r} (the weights differ); "
-            "its masks may be meaningless. Train a masker for it with fit(model, images).",
-            stacklevel=3,
-        )
+    _warn_of_other_weights(masker.metadata, black_box)
     masker = replace(masker, network=copy.deepcopy(masker.network))
     encoder, selector = masker.network.encoder, masker.network.selector
     if isinstance(encoder, TrunkEncoder):
         names = dict(module_of(black_box).named_modules())
         if any(feature_map.name not in names for feature_map in encoder.feature_maps):
             _find_layers_again(masker.network, black_box, masker.metadata.get("size"))
-    if isinstance(selector, ClassFilters) and not selector.trained:
-        layer, output = selector.layer or "", black_box.output
-        selector.read_from(*class_weights(module_of(black_box), layer, output))
-        masker.network.to(black_box.device)
+    _read_head(masker.network, black_box)
     if black_box.against is not None:
         if not isinstance(selector, ClassFilters):
             raise InputError(
@@ -331,6 +336,30 @@ def _with_head_of(masker: RealTimeMasker, black_box: BlackBox) -> RealTimeMasker
             )
         selector.against = black_box.against
     return masker.bind(black_box)
+
+
+def _warn_of_other_weights(metadata: Mapping[str, Any], black_box: BlackBox) -> None:
+    expected, got = metadata.get("fingerprint"), fingerprint(black_box)
+    # a black box that does not expose its module has no fingerprint
+    if None not in (expected, got) and expected != got:
+        warnings.warn(
+            f"this masker was trained for another model than {black_box!r} (the weights differ); "
+            "its masks may be meaningless. Train a masker for it with fit(model, images).",
+            stacklevel=4,
+        )
+
+
+def _read_head(network: MaskingNetwork, black_box: BlackBox) -> None:
+    """Class filters that belong to the classifier."""
+    selector = network.selector
+    if isinstance(selector, ClassFilters) and not selector.trained:
+        layer, output = selector.layer or "", black_box.output
+        selector.read_from(*class_weights(module_of(black_box), layer, output))
+        network.to(black_box.device)
+
+
+def _state(black_box: BlackBox) -> list[Any] | None:
+    return None if black_box.module is None else state_of(black_box.module)
 
 
 def _find_layers_again(network: MaskingNetwork, black_box: BlackBox, size: Any) -> None:

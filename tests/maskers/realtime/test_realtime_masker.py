@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
 
 from saliencykit.core.errors import InputError
 from saliencykit.explanation.explain_images import explain
@@ -264,3 +265,39 @@ def test_black_boxes_without_a_module_are_told_apart():
     masker = RealTimeMasker(masking_network(one, images)).bind(one)
     assert masker.for_black_box(one) is masker
     assert masker.for_black_box(other).black_box is other
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda model: model.fc.weight.detach().neg_(),
+        lambda model: model.stages[0][1].running_mean.add_(0.3),
+        lambda model: setattr(model, "fc", nn.Linear(16, 5)),
+        lambda model: model.stages.__setitem__(0, nn.Sequential(model.stages[0], nn.Tanh())),
+        lambda model: model.load_state_dict({k: v * 1.1 for k, v in model.state_dict().items()}),
+        lambda model: setattr(model.stages[0][0], "padding", (0, 0)),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:this masker was trained for another model")
+def test_predict_follows_a_model_that_changes(change, net, photos):
+    black_box, images = net("convolutional"), photos(2)
+    masker = RealTimeMasker(randomized(masking_network(black_box, images))).bind(black_box)
+    labels = torch.tensor([1, 2])
+    before, _ = masker.predict(images, labels)
+    change(black_box.model)
+    logits, mask = masker.predict(images, labels)
+    assert not torch.allclose(logits, before, atol=1e-3)
+    assert torch.allclose(logits, black_box(images), atol=1e-4)
+    fresh = RealTimeMasker(masker.network, metadata=masker.metadata).for_black_box(black_box)
+    assert torch.allclose(mask, fresh.predict(images, labels)[1], atol=1e-5)
+    assert torch.allclose(mask, masker(black_box, images, labels, generator=seeded()), atol=1e-4)
+
+
+def test_weights_that_changed_are_said(net, photos):
+    black_box, images = net("convolutional"), photos(2)
+    masker = RealTimeMasker(masking_network(black_box, images)).bind(black_box)
+    masker.predict(images)
+    with torch.no_grad():
+        black_box.model.fc.weight.mul_(2)
+    with pytest.warns(UserWarning, match="the weights differ"):
+        masker.predict(images)
