@@ -201,8 +201,6 @@ class _Run:
     def explain(self, rows: Sequence[int]) -> list[dict[str, Tensor]]:
         """The tensors of an Explanation for each of these neighboring rows."""
         images = self.batch.images[rows[0] : rows[-1] + 1].to(self.black_box.device)
-        if rows[0] == 0 and self._looks_for_noise:
-            self.messages[:] = random_answers(self.black_box, images[:1])
         results = explain_regions(
             self.black_box,
             self.masker,
@@ -214,6 +212,8 @@ class _Run:
             seed=self.seed,
         )
         found = [_tensors(images, result) for result in results]
+        if rows[0] == 0 and self._looks_for_noise:  # after what refuses the black box unqueried
+            self.messages[:] = random_answers(self.black_box, images[:1])
         return [
             {
                 key: torch.cat([each[key][i : i + 1] for each in found[: self.masks(row)]])

@@ -272,9 +272,9 @@ def test_torchscript_shows_no_layers_and_the_message_says_so(masker, whole):
     ],
 )
 def test_torchscript_is_explained_by_all_that_needs_no_layers(masker):
-    net = nn.Sequential(
-        nn.Conv2d(3, 4, 3, 2, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)
-    ).eval()
+    # a network without a class activation map, which `iterative` would start from
+    head = (nn.Tanh(), nn.Flatten(), nn.Linear(1024, 3))
+    net = nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), nn.ReLU(), *head).eval()
     images = torch.rand(1, 3, 32, 32)
     plain, scripted = (
         explain(model, images, 1, masker=masker).mask for model in (net, torch.jit.script(net))

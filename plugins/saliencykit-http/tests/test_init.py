@@ -41,11 +41,11 @@ def test_the_command_line_queries_a_server_once(server, tmp_path):
     )
     done = run(*words)
     assert done.returncode == 0, done.stderr
-    assert server.images == 23
+    assert server.images == 1 + 20 + 3
     first = json.loads(done.stdout)
     again = run(*words)
     assert again.returncode == 0, again.stderr
-    assert server.images == 23
+    assert server.images == 1 + 20 + 3
     assert json.loads(again.stdout)["images"] == first["images"]
 
 

@@ -19,6 +19,6 @@ def test_the_blocks_of_the_page_run(server, tmp_path, monkeypatch):
     scope = {"__name__": "page", "photo": torch.rand(1, 3, 16, 16)}
     for block in BLOCK.findall(text):
         exec(compile(block, PAGE.name, "exec"), scope)
-    assert server.images == 203
+    assert server.images == 1 + 200 + 3
     encoded = scope["encode"](torch.rand(2, 16, 16, 3).numpy())
     assert len(encoded["images"]) == 2

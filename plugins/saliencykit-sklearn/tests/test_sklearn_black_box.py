@@ -66,7 +66,8 @@ def test_the_map_of_a_function_with_as_many_queries(pixels):
     one = explain(SklearnBlackBox(estimator), IMAGES[:1], 1, masker="rise:samples=100")
     other = explain(FunctionBlackBox(function), IMAGES[:1], 1, masker="rise:samples=100")
     assert torch.allclose(one.mask, other.mask, atol=1e-4)
-    assert sum(queried) == 103
+    # one image twice, the label, the masks; what is kept, dropped, and nothing of the image
+    assert sum(queried) == 2 + 1 + 100 + 3
 
 
 def test_two_classes_by_one_number(pixels):
