@@ -50,7 +50,9 @@ def test_a_masker_trained_on_a_surrogate_explains_the_model(folder, command):
         in out
     )
     assert "--model demo --masker on-surrogate:s.safetensors,masker=masker.safetensors" in out
-    assert [p.name for p in Path("s-training").iterdir()] == ["answers-000000.safetensors"]
+    # a slow machine writes several files of answers
+    kept = {path.name.split("-")[0] for path in Path("s-training").iterdir()}
+    assert kept == {"answers", "lock", "threads.txt"}
     made = Surrogate.load("s.safetensors")
     assert made.class_names[0] == Surrogate.load("s.safetensors").class_names[0]
     assert made.preprocessing.fit == "pad"
