@@ -32,6 +32,7 @@ from .explanation.batch_explainer import BatchExplainer as BatchExplainer
 from .explanation.dataset_explainer import explain_dataset as explain_dataset
 from .explanation.explain_images import explain as explain
 from .explanation.result import Explanation as Explanation
+from .explanation.shard_merge import merge_shards as merge_shards
 from .maskers.on_surrogate import OnSurrogate as OnSurrogate
 from .maskers.realtime.realtime_masker import RealTimeMasker as RealTimeMasker
 from .registry.hookspecs import hookimpl as hookimpl

@@ -77,6 +77,7 @@ def explain(
     overlays: explain_dataset.Overlays = 24,
     num_workers: explain_dataset.NumWorkers = None,
     resume: explain_dataset.Resume = True,
+    shard: explain_dataset.Shard = None,
     fps: explain_video.Fps = None,
     smoothing: explain_video.Smoothing = 0.75,
 ) -> None:
@@ -102,7 +103,7 @@ def explain(
     shared["repeats"] = repeats
     shared |= {"labels": labels, "max_images": max_images, "batch_size": batch_size}
     shared |= {"map_dtype": map_dtype, "overlays": overlays, "num_workers": num_workers}
-    explain_dataset.explain_dataset((images or [""])[0], resume=resume, **shared)
+    explain_dataset.explain_dataset((images or [""])[0], resume=resume, shard=shard, **shared)
 
 
 def _explain_images(

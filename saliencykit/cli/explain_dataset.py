@@ -39,6 +39,15 @@ Resume: TypeAlias = Annotated[
 ]
 
 
+Shard: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        help="Part of the images, 3/64 from 0/64 on; auto or auto/64 in a job array. See merge.",
+        rich_help_panel=_PANEL,
+    ),
+]
+
+
 def is_dataset(images: Sequence[str] | None) -> bool:
     """Whether the argument is a directory, a CSV file or a data set's name, and not an image.
 
@@ -92,7 +101,10 @@ def explain_dataset(
         emit_json(_facts(summary, output) | {"seconds": round(seconds, 3)})
     else:
         print_summary(summary, scores=saved.manifest.get("output") == "score")
-        say(f"wrote {output / 'table.csv'}, {output / 'rows.jsonl'} and maps in {seconds:.0f} s")
+        say(f"wrote table.csv, rows.jsonl and maps to {saved.folder} in {seconds:.0f} s")
+        if saved.folder != output:
+            say(f"next, when all shards are done: saliencykit merge {output}")
+            return
         say(f"next: saliencykit report {output}")
         say(f"      saliencykit evaluate --data DATA --masker stored:{output}")
     if summary.images and not summary.explained:

@@ -17,6 +17,7 @@ from saliencykit.cli.evaluate import evaluate
 from saliencykit.cli.explain import explain
 from saliencykit.cli.fit import fit
 from saliencykit.cli.fit_surrogate import fit_surrogate
+from saliencykit.cli.merge import merge
 from saliencykit.cli.report import report
 from saliencykit.cli.sanity_check import sanity_check
 from saliencykit.core.errors import SaliencyKitError
@@ -27,7 +28,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for _command in (explain, fit, fit_surrogate, evaluate, compare, report, sanity_check):
+for _command in (explain, merge, fit, fit_surrogate, evaluate, compare, report, sanity_check):
     app.command()(_command)
 app.add_typer(plugins.app, name="plugins")
 app.command()(doctor)

@@ -17,6 +17,7 @@ from saliencykit.data.sources import is_folder, refuse_inside
 from saliencykit.explanation.dataset_job import DatasetJob, OnExplained
 from saliencykit.explanation.dataset_run import ExplanationsDirectory
 from saliencykit.explanation.dataset_worker import Worker
+from saliencykit.explanation.shard_merge import shard_directory
 from saliencykit.networks.model_fingerprint import fingerprint
 from saliencykit.registry.coerce import as_black_box
 from saliencykit.runs.distributed import Processes
@@ -46,6 +47,7 @@ def explain_dataset(
     max_images: int | None = None,
     num_workers: int | None = None,
     on_row: OnExplained | None = None,
+    shard: tuple[int, int] | str | None = None,
 ) -> SavedExplanations:
     """Explain a data set into a directory, row by row, so that a killed run can be resumed.
 
@@ -78,6 +80,9 @@ def explain_dataset(
         num_workers: Threads that read images, >= 0. None: one per core of this process, at most 8.
         on_row: Called with each new row, the number of finished rows, and the total or None. Each
             of several processes counts its own part.
+        shard: Explain the part (3, 64) or `3/64` of the data, numbered from 0, without knowing of
+            the other processes; `auto` takes it from the job array of Slurm or AWS Batch, `auto/64`
+            that of Kubernetes. `merge_shards` merges the parts.
 
     Returns:
         The explanations on disk, of all processes.
@@ -111,25 +116,34 @@ def explain_dataset(
         seed=seed,
         precision=map_dtype,
     )
-    processes = Processes.of_this_launch(black_box.device)
+    if shard is None:
+        processes = Processes.of_this_launch(black_box.device)
+    else:
+        processes = Processes.of_shard(shard)
     options = {"labels": labels, "classes": classes, "max_images": max_images}
     images = _opened(data, black_box, use_labels=label is None, **options)
-    run = ExplanationsDirectory(Path(output_dir).expanduser())
+    folder = Path(output_dir).expanduser()
+    if processes.is_shard:
+        folder = shard_directory(folder, (processes.rank, processes.count))
+    run = ExplanationsDirectory(folder)
     refuse_inside(run.path, data, "explain_dataset")
     threads = default_num_workers(num_workers)
     job = DatasetJob(worker, run, processes, batch_size, overlays, threads)
     with ExitStack() as held:
         held.enter_context(rng.isolated(black_box.device))
-        if processes.rank == 0:
+        if processes.leads:
             held.enter_context(run_in(run.path, resume=resume))
             if not resume:
                 run.clear()
-            run.begin(_manifest(worker, images, max_images, batch_size), images)
+            manifest = _manifest(worker, images, max_images, batch_size)
+            if processes.is_shard:
+                manifest["division"] = {"batch": batch_size, "max_images": max_images}
+            run.begin(manifest, images)
         processes.wait()
         held.enter_context(same_threads(run.path))
         job.work(images, on_row)
         processes.wait()
-        if processes.rank == 0:
+        if processes.leads:
             run.merge()
             run.write_table()
         processes.wait()

@@ -20,7 +20,7 @@ from saliencykit.storage.jsonl import row_files, rows_of
 from saliencykit.storage.map_shards import finish_shard, shard_keys
 from saliencykit.storage.saved_explanations import explanations_manifest, rows_in
 
-_MUST_AGREE = (
+MUST_AGREE = (
     "format",
     "version",
     "model",
@@ -30,7 +30,9 @@ _MUST_AGREE = (
     "seed",
     "data",
     "label",
+    "division",
 )
+"""Settings that all parts of a run share; `division` is how shards divide the images."""
 
 
 @final
@@ -56,6 +58,7 @@ class ExplanationsDirectory:
             SaliencyKitError: The disk is full.
         """
         self.describe(manifest)
+        (self.path / "table.csv").unlink(missing_ok=True)  # the last file of a finished run
         self.recover()
         stale = images.stale(self.known_images())
         if stale:
@@ -78,7 +81,7 @@ class ExplanationsDirectory:
             self._write(manifest)
             return
         known, new = explanations_manifest(self.path), json.loads(json.dumps(manifest))
-        together = continued(self.path, "explanations", _MUST_AGREE, known, new)
+        together = continued(self.path, "explanations", MUST_AGREE, known, new)
         if together["max_images"] != known.get("max_images"):
             self._write(together)
 
