@@ -12,6 +12,9 @@ from saliencykit import Surrogate
 from saliencykit.cli.fit_surrogate import print_fidelity, step_note
 from saliencykit.surrogate.distillation import SurrogateStep
 
+# two steps on random pixels teach nothing
+pytestmark = pytest.mark.filterwarnings("ignore:the surrogate has low fidelity")
+
 
 @pytest.fixture
 def folder(tmp_path, command):

@@ -19,6 +19,9 @@ from PIL import Image
 
 from saliencykit.cli.main import app, main
 
+# odd values earn every warning there is: a line of stderr
+pytestmark = pytest.mark.filterwarnings("default::UserWarning")
+
 LIMIT = 2.0  # seconds, then Ctrl-C: also at a random moment
 ODD = (
     *("", " ", "0", "1", "-1", "2", "7", "0.3", "1e9", "-0.0", "nan", "inf", "9" * 30, "0x10"),

@@ -204,6 +204,7 @@ def test_fit_writes_a_masker_that_explain_takes(folder: Path) -> None:
         ),
     ],
 )
+@pytest.mark.filterwarnings("ignore:fit leaves out 1 of 13 images")
 def test_a_mistake_in_fit_is_one_line_with_exit_code_2(
     args: tuple[str, ...],
     words: str,

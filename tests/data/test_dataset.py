@@ -175,23 +175,23 @@ def photos(tmp_path):
     return folder
 
 
-def forms(photos):
+def in_form(form, photos):
+    """The images of a folder in one of FORMS."""
     paths = [photos / f"{i}.png" for i in range(6)]
     arrays = [np.asarray(Image.open(path)) for path in paths]
-    return {
-        "folder": photos,
-        "csv": str(photos / "table.csv"),
-        "json lines": photos / "table.jsonl",
-        "paths": [str(path) for path in paths],
-        "images": [Image.open(path) for path in paths],
-        "pairs": [(array, i % 2) for i, array in enumerate(arrays)],
-        "array": np.stack(arrays),
-        "map style": MapStyle([(path, i % 2) for i, path in enumerate(paths)]),
-        "iterator": iter(paths),
-        "tensor": torch.stack([torch.from_numpy(array.copy()) for array in arrays]).permute(
-            0, 3, 1, 2
-        ),
+    made = {
+        "folder": lambda: photos,
+        "csv": lambda: str(photos / "table.csv"),
+        "json lines": lambda: photos / "table.jsonl",
+        "paths": lambda: [str(path) for path in paths],
+        "images": lambda: [Image.open(path) for path in paths],
+        "pairs": lambda: [(array, i % 2) for i, array in enumerate(arrays)],
+        "array": lambda: np.stack(arrays),
+        "map style": lambda: MapStyle([(path, i % 2) for i, path in enumerate(paths)]),
+        "iterator": lambda: iter(paths),
+        "tensor": lambda: torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2),
     }
+    return made[form]()
 
 
 FORMS = (
@@ -203,7 +203,7 @@ FORMS = (
 @pytest.mark.parametrize("form", FORMS)
 def test_every_form_has_the_same_images(form, photos):
     black_box = model_of_images()
-    loaded = list(Dataset.open(forms(photos)[form], black_box).load())
+    loaded = list(Dataset.open(in_form(form, photos), black_box).load())
     wanted = list(Dataset.open(photos, black_box).load())
     for one, other in zip(loaded, wanted, strict=True):
         assert torch.equal(one.image, other.image)
@@ -215,14 +215,14 @@ def test_every_form_has_the_same_images(form, photos):
 def test_every_command_takes_every_form(form, photos, tmp_path):
     black_box = model_of_images()
     saved = explain_dataset(
-        black_box, forms(photos)[form], output_dir=tmp_path / "run", masker="center-box"
+        black_box, in_form(form, photos), output_dir=tmp_path / "run", masker="center-box"
     )
     assert [row.failure for row in saved.rows()] == [None] * 6
     scores = evaluate(
-        black_box, "center-box", "saliency-score", forms(photos)[form], baselines=False
+        black_box, "center-box", "saliency-score", in_form(form, photos), baselines=False
     )
     assert [row.failure for row in scores.rows] == [None] * 6
-    report = sanity_checks(black_box, "center-box", forms(photos)[form], checks="wrong-label")
+    report = sanity_checks(black_box, "center-box", in_form(form, photos), checks="wrong-label")
     assert report.results
 
 
@@ -230,9 +230,9 @@ def test_every_command_takes_every_form(form, photos, tmp_path):
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_the_trainings_take_every_form(form, photos):
     black_box = model_of_images()
-    masker = fit(black_box, forms(photos)[form], steps=1, batch_size=4)
+    masker = fit(black_box, in_form(form, photos), steps=1, batch_size=4)
     assert masker.metadata["training"]["images"] == 5
-    surrogate = fit_surrogate(black_box, forms(photos)[form], queries=50, steps=1, batch_size=4)
+    surrogate = fit_surrogate(black_box, in_form(form, photos), queries=50, steps=1, batch_size=4)
     assert surrogate.metadata["images"] == 5
 
 
@@ -251,7 +251,7 @@ def opened(monkeypatch):
 @pytest.mark.parametrize("form", ["folder", "csv", "paths", "map style", "iterator"])
 @pytest.mark.parametrize("metrics", ["saliency-score", "class-confusion"])
 def test_evaluate_opens_each_image_once(form, metrics, photos, monkeypatch):
-    source = forms(photos)[form]
+    source = in_form(form, photos)
     paths = opened(monkeypatch)
     scores = evaluate(model_of_images(), "center-box", metrics, source)
     assert len({row.sample for row in scores.rows}) == 6

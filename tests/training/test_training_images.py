@@ -221,6 +221,7 @@ def test_rows_of_photos():
     assert torch.allclose(photos.images(torch.tensor([3])), torch.tensor(3 / 255).view(1, 1, 1, 1))
 
 
+@pytest.mark.filterwarnings("ignore:fit. class . has only one image")
 def test_of_more_than_memory_holds_a_part_is_drawn_and_not_the_first():
     from saliencykit.testing.black_boxes import PlantedEvidence
 
