@@ -12,8 +12,8 @@ from saliencykit import Surrogate
 from saliencykit.cli.fit_surrogate import print_fidelity, step_note
 from saliencykit.surrogate.distillation import SurrogateStep
 
-# two steps on random pixels teach nothing
-pytestmark = pytest.mark.filterwarnings("ignore:the surrogate has low fidelity")
+# two steps on random pixels teach nothing, and the command says so
+pytestmark = pytest.mark.filterwarnings("always:the surrogate has low fidelity")
 
 
 @pytest.fixture
