@@ -37,7 +37,8 @@ QUICK["extremal-perturbation"] = "extremal-perturbation:steps=3"
 LAYERS = {
     "cam", "ablation-cam", "grad-cam", "score-cam", "excitation-backprop",
     "contrastive-excitation-backprop", "feedback",
-    "guided-backprop", "deconvolution", "guided-grad-cam",
+    "guided-backprop", "deconvolution", "guided-grad-cam", "eigen-cam", "finer-cam",
+    "grad-cam-plus-plus", "hires-cam", "layer-cam", "xgrad-cam",
 }  # fmt: skip
 """They read the layers of a torch module, which PlantedEvidence has not."""
 BOUND = {"ground-truth", "on-surrogate", "stored"}

@@ -10,6 +10,7 @@ from saliencykit.black_boxes.score_targets import SegmentationClass
 from saliencykit.black_boxes.transformers import transformers_black_box
 from saliencykit.core.errors import ContractError, InputError
 from saliencykit.registry.coerce import as_black_box
+from saliencykit.testing import check_black_box
 
 transformers = pytest.importorskip("transformers")
 
@@ -71,6 +72,7 @@ def test_a_model_by_directory_brings_names_size_and_statistics(tmp_path) -> None
     assert black_box.input_size == (32, 32)
     assert black_box.mean == pytest.approx((0.4,) * 3)
     assert black_box.assumed == ""
+    check_black_box(black_box)
     Image.fromarray(PIXELS).save(tmp_path / "photo.png")
     explanation = explain(black_box, tmp_path / "photo.png", "cow", masker="grad-cam")
     assert explanation.label_names == ("cow",)

@@ -47,3 +47,9 @@ def covers() -> Callable[[ModuleType, list[Row]], None]:
         assert promised == {clause.contract for _, clause, _ in table}
 
     return covers
+
+
+@pytest.fixture
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a process of one thread: beside others the model is queried as a private copy."""
+    monkeypatch.setattr("threading.active_count", lambda: 1)

@@ -154,7 +154,7 @@ BROKEN = [
 
 
 @pytest.mark.parametrize(("part", "clause", "words"), BROKEN)
-def test_a_broken_part_is_found(part, clause, words, breaks):
+def test_a_broken_part_is_found(part, clause, words, breaks, alone):
     breaks(check_masker, part, clause, words)
 
 
