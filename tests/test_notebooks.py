@@ -28,7 +28,7 @@ SMALL = {
     "write-a-plugin": {},
 }
 """Values for the parameter cell; notebooks without one are fast anyway."""
-SLOW = ("train-a-masker", "write-a-plugin")  # 10 to 20 s of processor time each
+SLOW = ("compare-methods", "train-a-masker", "write-a-plugin")  # 10 to 20 s of processor time each
 MOST = 400_000  # bytes of a notebook
 
 

@@ -141,6 +141,7 @@ def fit_in_this_process(monkeypatch: pytest.MonkeyPatch, *args: str) -> None:
     main()
 
 
+@pytest.mark.slow
 def test_fit_writes_a_masker_that_explain_takes(folder: Path) -> None:
     train = (
         "fit",
@@ -262,6 +263,7 @@ def test_plugins_and_doctor_list_what_is_installed(tmp_path: Path) -> None:
         assert word in health.stdout
 
 
+@pytest.mark.slow
 def test_a_broken_plugin_is_reported_and_breaks_nothing_else(tmp_path: Path) -> None:
     (tmp_path / "broken_plugin.py").write_text("raise RuntimeError('made to fail')\n")
     info = tmp_path / "broken_plugin-1.0.dist-info"

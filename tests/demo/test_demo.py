@@ -49,6 +49,7 @@ def test_the_verdicts_of_the_card_are_true(data_folder: Path) -> None:
     assert abs(verdicts.count(Verdict.BOTH) - stated) <= 1  # another machine may round differently
 
 
+@pytest.mark.slow
 @pytest.mark.data
 def test_the_figure_of_the_card_is_true(data_folder: Path) -> None:
     """The first 1,000 validation images; the card's figure is of all 10,000."""
