@@ -26,6 +26,7 @@ MODULES = sorted(
 )
 
 
+@pytest.mark.filterwarnings("default:the masker failed held-out validation:UserWarning")
 @pytest.mark.parametrize("name", MODULES)
 def test_the_examples_run(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # an example may write

@@ -56,7 +56,6 @@ TIMM = {
     "ghostnet": "ghostnet_050",
     "hardcorenas": "hardcorenas_a",
     "hgnet": "hgnetv2_b0",
-    "hiera": "hiera_tiny_224",
     "hieradet_sam2": "hieradet_small@128",
     "hrnet": "hrnet_w18_small@128",
     "iformer": "iformer_t",
@@ -127,6 +126,7 @@ SMALLER = {
     "vit_b_16": {"image_size": 96},
 }
 LEFT_OUT = {
+    "hiera": "its tokens are not in the order of their grid, which is not recognized",
     "deepseek_vit": "the smallest has 412 million weights",
     "gemma4_vit": "encoders without a classifier",
     "mobilenetv5": "the smallest has 294 million weights",

@@ -28,7 +28,7 @@ class ZeroShotClassifier(nn.Module):
         encoder: From images to embeddings (B, D), or to an object with `.pooler_output` or
             `.image_embeds`; not changed.
         embeddings: (K, D), one per class; normalized here.
-        scale: > 0; CLIP's is 100.
+        scale: A number > 0; CLIP's is 100.
         bias: Added to every logit; 0 but for SigLIP.
 
     Raises:

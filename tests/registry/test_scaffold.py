@@ -170,7 +170,7 @@ def test_the_steps_of_the_tutorial_work(tmp_path):
     for name in ("main-color", "shuffled", "undecided", "peephole", "quadtree", "kept"):
         assert f" my-plugin/{name} " in listed
     for masker in ("quadtree", "my-plugin/quadtree:depth=2,alternative=my-plugin/shuffled"):
-        assert "tabby" in python(
+        assert "espresso" in python(
             "-m", "saliencykit", "explain", "--masker", masker, cwd=tmp_path, path=path
         )
 
