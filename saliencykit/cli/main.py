@@ -10,6 +10,7 @@ import typer
 
 from saliencykit._version import __version__
 from saliencykit.cli import plugins
+from saliencykit.cli.audit import audit
 from saliencykit.cli.compare import compare
 from saliencykit.cli.console import complain, warn
 from saliencykit.cli.doctor import doctor
@@ -28,7 +29,17 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for _command in (explain, merge, fit, fit_surrogate, evaluate, compare, report, sanity_check):
+for _command in (
+    explain,
+    merge,
+    fit,
+    fit_surrogate,
+    evaluate,
+    compare,
+    report,
+    sanity_check,
+    audit,
+):
     app.command()(_command)
 app.add_typer(plugins.app, name="plugins")
 app.command()(doctor)

@@ -1,3 +1,5 @@
+from .audit_bundle import audit as audit
+from .audit_record import AuditRecord as AuditRecord
 from .batch_explainer import BatchExplainer as BatchExplainer
 from .dataset_explainer import explain_dataset as explain_dataset
 from .dataset_run import ExplanationsDirectory as ExplanationsDirectory

@@ -33,8 +33,10 @@ from saliencykit.explanation.doubts import doubts, random_answers
 from saliencykit.explanation.query_progress import Progress, reporting
 from saliencykit.explanation.result import Explanation
 from saliencykit.explanation.targeted import with_target
+from saliencykit.networks.model_fingerprint import fingerprint
 from saliencykit.registry.coerce import as_alternative, as_black_box, as_masker, trained_masker
 from saliencykit.runs.batch_runner import BatchResult, run_batch
+from saliencykit.runs.run_settings import text_of
 
 _Label: TypeAlias = int | str | None
 _CHUNK = 16  # images that are explained together; results do not depend on it
@@ -180,7 +182,8 @@ class _Run:
             "saliencykit": __version__,
             "torch": torch.__version__,
             "model": repr(black_box),
-            "masker": repr(self.masker),
+            "fingerprint": fingerprint(black_box),
+            "masker": text_of(self.masker),
             "alternative": repr(self.fill) if self.verify else None,
             "output": black_box.output,
             "inputs": batch.inputs,

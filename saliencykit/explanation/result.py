@@ -14,6 +14,7 @@ from saliencykit.core.types import Images, Labels, Logits, Mask, PerImage
 from saliencykit.core.verdict import Verdict, verdicts
 from saliencykit.core.visible_text import visible
 from saliencykit.explanation import result_files
+from saliencykit.explanation.audit_record import write_record
 from saliencykit.visualization.captions import as_text, caption
 from saliencykit.visualization.display import display_arrays
 from saliencykit.visualization.heatmap import Array
@@ -235,13 +236,14 @@ class Explanation:
             height=height,
         )
 
-    def save(self, directory: str | Path, *, style: Style = "outline") -> Path:
+    def save(self, directory: str | Path, *, style: Style = "outline", audit: bool = False) -> Path:
         """Write maps (safetensors), overlays (PNG) and, last, a manifest (JSON); nothing is
         pickled.
 
         Args:
             directory: Created if needed; an explanation in it is replaced.
             style: That of the overlays, see `overlay`.
+            audit: Also write `audit.json`, see `explanation.audit`, which adds sanity checks.
 
         Returns:
             The directory.
@@ -249,7 +251,22 @@ class Explanation:
         Raises:
             InputError: The directory cannot be written, or there is no such style.
         """
-        return result_files.save(self, Path(directory), style)
+        directory = result_files.save(self, Path(directory), style)
+        if audit:
+            write_record(directory, self.facts())
+        return directory
+
+    def facts(self) -> dict[str, Any]:
+        """What an audit record says about it: captions, verdicts, and the provenance."""
+        return {
+            "subject": "explanation",
+            "images": len(self),
+            "captions": [self.caption(index) for index in range(len(self))],
+            "verdicts": self.verdicts,
+            "model": {key: self.provenance.get(key) for key in ("model", "fingerprint")},
+            "masker": self.provenance.get("masker"),
+            "settings": self.provenance,
+        }
 
     @staticmethod
     def load(directory: str | Path) -> "Explanation":
