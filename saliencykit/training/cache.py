@@ -174,7 +174,7 @@ def fill_cache(
                         for m in features.maps
                     ]
                 for store, m in zip(stores, features.maps, strict=True):
-                    store[index] = _half(m)
+                    store[index] = half_precision(m)
             if feature_map is not None:
                 fills = [alternative(images, generator=generator) for _ in range(FILLS)]
                 parts = torch.stack(
@@ -184,7 +184,7 @@ def fill_cache(
                     mixing = torch.empty(
                         len(views), *parts.shape[1:], dtype=torch.float16, device="cpu"
                     )
-                mixing[index] = _half(parts)
+                mixing[index] = half_precision(parts)
         if (denied := absent_labels(logits, black_box.output)) is not None:
             absent.append(denied)
         labels[index] = (
@@ -223,5 +223,6 @@ class _StopForwardError(BaseException):
     """Ends a forward pass early; not an Exception, so that no model catches it as an error."""
 
 
-def _half(maps: Tensor) -> Tensor:
+def half_precision(maps: Tensor) -> Tensor:
+    """Feature maps on the CPU in half precision, without infinities."""
     return maps.clamp(-65504, 65504).to(torch.float16).cpu()

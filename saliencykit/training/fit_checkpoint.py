@@ -34,6 +34,7 @@ class _Facts(Struct):
     smoothed_area: float
     validations: tuple[_Validation, ...]
     stopped: bool
+    distilled: Facts | None = None
     schedule: Facts | None = None
 
 
@@ -44,9 +45,10 @@ def save_state(
     facts: dict[str, Any],
     *,
     best: dict[str, Tensor] | None = None,
+    before: dict[str, Tensor] | None = None,
 ) -> None:
-    """Write weights, optimizer state, facts and the best weights so far to one safetensors file,
-    atomically.
+    """Write weights, optimizer state, facts, the best weights so far and those before
+    distillation to one safetensors file, atomically.
 
     Raises:
         SaliencyKitError: The disk is full or the directory cannot be written to; an existing
@@ -60,7 +62,8 @@ def save_state(
                 if isinstance(value, Tensor)
                 else torch.tensor(float(value), dtype=torch.float32, device="cpu")
             )
-    tensors |= {f"best.{name}": tensor for name, tensor in (best or {}).items()}
+    for part, weights in (("best", best), ("before", before)):
+        tensors |= {f"{part}.{name}": tensor for name, tensor in (weights or {}).items()}
     header = {_KEY: json.dumps({"format": _FORMAT} | facts)}
     data = save(
         {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
@@ -71,8 +74,8 @@ def save_state(
 
 def load_state(
     path: Path, network: nn.Module, optimizer: torch.optim.Optimizer
-) -> tuple[dict[str, Any], dict[str, Tensor] | None]:
-    """Load what `save_state` wrote; returns the facts and the best weights.
+) -> tuple[dict[str, Any], dict[str, dict[str, Tensor] | None]]:
+    """Load what `save_state` wrote; returns the facts, and by name (`best`, `before`) the weights.
 
     Raises:
         InputError: The file is damaged, of another format, or of another network.
@@ -89,16 +92,18 @@ def load_state(
             f"the checkpoint {path} has format {one_line(facts['format'])}; this version reads "
             f"{_FORMAT}."
         )
-    weights, best = (
+    weights, best, before = (
         {n.removeprefix(part): t for n, t in tensors.items() if n.startswith(part)}
-        for part in ("network.", "best.")
+        for part in ("network.", "best.", "before.")
     )
     state: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         if match := _MOMENT.fullmatch(name):
             state.setdefault(int(match[1]), {})[match[2]] = tensor
     own = network.state_dict()
-    problems = misfits(own, weights) or (best and misfits(own, best)) or _wrong(state, optimizer)
+    problems = misfits(own, weights) or _wrong(state, optimizer)
+    for some in (best, before):
+        problems = problems or (misfits(own, some) if some else "")
     if problems:
         raise InputError(
             f"the checkpoint {path} belongs to another network ({problems}); use another directory."
@@ -106,7 +111,7 @@ def load_state(
     network.load_state_dict(weights)
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": state, "param_groups": groups})
-    return facts, best or None
+    return facts, {"best": best or None, "before": before or None}
 
 
 def _wrong(state: Mapping[int, Mapping[str, Tensor]], optimizer: torch.optim.Optimizer) -> str:

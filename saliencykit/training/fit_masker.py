@@ -42,7 +42,7 @@ from saliencykit.terms.presets import paper
 from saliencykit.training.cache import bytes_per_view, fill_cache, make_views
 from saliencykit.training.loop import Loop
 from saliencykit.training.schedule import FitStep, Schedule, make_schedule
-from saliencykit.training.validation import ValidationReport
+from saliencykit.training.validation import ValidationReport, has_fakes
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -65,6 +65,7 @@ def fit(
     steps: int | None = None,
     pixel_steps: int | None = None,
     warmup_steps: int | None = None,
+    distill_steps: int | None = None,
     feature_mixing: bool | None = None,
     batch_size: int = 16,
     lr: float = 3e-3,
@@ -105,6 +106,10 @@ def fit(
         warmup_steps: Steps of phase 1 before those, in which the selector learns which classes are
             present, where its filters are not the classifier's own. None: 150, at most twice
             `steps`. An encoder trained from scratch needs several hundred.
+        distill_steps: Steps of distillation between those two: the decoder learns the mean of its
+            own masks and a cheap teacher's (excitation backprop, blurred, or CAM or Grad-CAM,
+            whichever does better on held-out images), half of them of images that are pasted small
+            on others. Kept only if the validation is no worse. None: twice `steps`; 0: none.
         feature_mixing: Mix features rather than pixels at first. None: on a CPU, where the network
             allows it.
         batch_size: Images per step, >= 2.
@@ -153,7 +158,8 @@ def fit(
     goal = _with_area(as_objective(objective), area)
     fill = as_alternative(alternative).for_black_box(black_box)
     options: dict[str, Any] = {"steps": steps, "pixel_steps": pixel_steps, "seed": seed, "lr": lr}
-    options |= {"warmup_steps": warmup_steps, "views_per_image": views_per_image, "area": area}
+    options |= {"distill_steps": distill_steps, "warmup_steps": warmup_steps}
+    options |= {"views_per_image": views_per_image, "area": area}
     options |= {"fake_class_rate": fake_class_rate, "mixed_precision": mixed_precision}
     with_labels = labels is not None or not is_folder(images)
     with ExitStack() as held:
@@ -168,6 +174,8 @@ def fit(
             black_box, *sample, encoder=encoder, mask_stride=mask_stride, seed=seed
         )
         partial_network = _partial_network(black_box, sample[0], feature_mixing)
+        if network.encoder.trained or not has_fakes(black_box):
+            options["distill_steps"] = 0  # nothing is cached, or nothing can be pasted
         options["batch_size"] = min(batch_size, max(2, len(data.training)))
         mixes = partial_network is not None
         schedule = make_schedule(goal, fill, len(data.training), network, mixes, **options)
@@ -175,6 +183,7 @@ def fit(
         loop = _loop(*parts, data, schedule, accelerator, cache_bytes, on_message or _silent)
         loop.directory = loop.optimizer.directory = directory
         loop.source_hash, loop.on_step = _source_hash(black_box, every), on_step or loop.on_step
+        loop.model, loop.on_message = black_box, on_message or loop.on_message
         report = loop.run(resume=resume)
     return _masker(loop, black_box, data, report, time.perf_counter() - started)
 
@@ -332,6 +341,8 @@ def _summary(
     height, width = data.training.pixels.shape[2:]
     filters = "learned" if network.selector.trained else "the classifier's own"
     phases = f"{schedule.pixel_steps} steps on composed pixels"
+    if schedule.distill_steps:
+        phases = f"{schedule.distill_steps} steps of distillation, then {phases}"
     if partial_network is not None and schedule.mixing_steps:
         layer = partial_network.feature_map.name
         phases = f"{schedule.mixing_steps} steps mixing features at {layer!r}, then {phases}"
@@ -359,6 +370,7 @@ def _masker(
         "own_labels": data.training.labels is None,
         "schedule": schedule,
         "steps_done": loop.done,
+        "distillation": loop.distilled,
         "seconds": round(seconds, 1),
     }
     size = list(data.training.pixels.shape[2:])

@@ -26,6 +26,7 @@ from saliencykit.storage.atomic_files import write_text
 from saliencykit.storage.jsonl import append_lines
 from saliencykit.terms.area import AREAS
 from saliencykit.training.cache import Cache
+from saliencykit.training.distillation import Distillation, distillation
 from saliencykit.training.fit_checkpoint import load_state, save_state
 from saliencykit.training.optimizer import Optimizer
 from saliencykit.training.preview import save_preview
@@ -59,6 +60,8 @@ class Loop:
         directory: For checkpoints, the log and previews; None: nothing is written.
         source_hash: Of model and images; a checkpoint with another one is refused.
         on_step: Called after each step.
+        on_message: Called with a line of text when a stage begins.
+        model: The black box as it was given, for the teachers of distillation; None: `black_box`.
 
     References:
         Dabkowski & Gal 2017, section 4.2 (fake classes, a new alternative for each edit); settings
@@ -78,11 +81,14 @@ class Loop:
         directory: Path | None = None,
         source_hash: str = "",
         on_step: Callable[[FitStep], None] = lambda step: None,
+        on_message: Callable[[str], None] = lambda line: None,
+        model: BlackBox | None = None,
     ) -> None:
         self.network, self.black_box, self.partial_network = network, black_box, partial_network
         self.cache, self.held_out, self.schedule = cache, held_out, schedule
         self.accelerator, self.directory = accelerator, directory
-        self.source_hash, self.on_step = source_hash, on_step
+        self.source_hash, self.on_step, self.on_message = source_hash, on_step, on_message
+        self.model = model or black_box
         self.optimizer = Optimizer(network, schedule, accelerator, directory)
         weights = (t.weight for t in schedule.objective.terms if isinstance(t, AREAS))
         self.area_weight = next(weights, 0.0)
@@ -90,6 +96,9 @@ class Loop:
         self.done = 0
         self.validations: list[dict[str, Any]] = []
         self.best: dict[str, Tensor] | None = None
+        self.before: dict[str, Tensor] | None = None  # the weights before distillation
+        self.distillation: Distillation | None = None
+        self.distilled: dict[str, Any] = {}
         self.stopped = False
 
     def run(self, *, resume: bool) -> ValidationReport:
@@ -109,6 +118,9 @@ class Loop:
             self._resume()
         self.optimizer.broadcast()
         while self.done < schedule.steps and not self.stopped:
+            if schedule.phase(self.done)[0] == "distillation" and not self._can_distill():
+                self.done = schedule.phase(self.done)[2]
+                continue
             step = self._step(self.done)
             self.done += 1
             step = replace(step, of=schedule.steps, seconds=time.perf_counter() - started)
@@ -116,10 +128,13 @@ class Loop:
             self.on_step(step)
             if self.done == schedule.warmup_steps:
                 self._calibrate_selector()
-            since_warmup = self.done - schedule.warmup_steps
-            due = since_warmup > 0 and since_warmup % schedule.validate_every == 0
-            if due and self.done < schedule.steps:
-                self.stopped = self._should_stop()
+            phase, _, end = schedule.phase(self.done - 1)
+            if phase == "distillation":
+                if self.done == end:
+                    self._keep_the_better()
+            elif self._validation_is_due() and self._should_stop():
+                later = schedule.distill_steps and phase == "feature-mixing"
+                self.done, self.stopped = (end, False) if later else (self.done, True)
             late = time.perf_counter() - saved > _SAVE_SECONDS
             if late or self.done % schedule.save_every == 0:
                 self._save()
@@ -138,14 +153,16 @@ class Loop:
         seed = schedule.seed * 1_000_003 + number * 1009 + self.accelerator.process_index
         generator = Generator().manual_seed(seed % 2**63)
         phase, _, _ = schedule.phase(number)
-        index = self._view_indices(number)
-        labels = self.cache.labels[index].to(device)
         self.optimizer.set_rate(number)
         self.network.train()
-        images = self.cache.views.images(index).to(device)
         with torch.autocast(
             device.type, torch.bfloat16, enabled=schedule.mixed_precision == "bf16"
         ):
+            if phase == "distillation":
+                return self._distill(number, generator)
+            index = self._view_indices(number)
+            labels = self.cache.labels[index].to(device)
+            images = self.cache.views.images(index).to(device)
             features = self._features(index, images)
             if phase == "warmup":
                 loss = self._class_loss(features, index, generator)
@@ -191,6 +208,63 @@ class Loop:
             dropped=dropped,
             area_weight=self.area_weight,
         )
+
+    def _can_distill(self) -> bool:
+        """Choose a teacher and make its targets, unless that is done; False if there is none.
+
+        A resumed training makes them again from the weights before the phase.
+        """
+        if self.distillation is None:
+            current = self._weights()
+            if self.before is None:
+                self.optimizer.average_buffers()
+                self.before = self._weights()
+            self.network.load_state_dict(self.before)
+            given = (self.network, self.model, self.black_box, self.cache, self.held_out)
+            self.distillation = distillation(*given, self.schedule, self.on_message)
+            if self.distillation is not None:
+                score = self._validate().score
+                self.distilled = self.distillation.facts | {"score before": score}
+            self.network.load_state_dict(current)
+        return self.distillation is not None
+
+    def _distill(self, number: int, generator: Generator) -> FitStep:
+        assert self.distillation is not None
+        size = max(2, self.schedule.batch_size // self.accelerator.num_processes)
+        loss, masks, there = self.distillation.loss(self.network, self.black_box, size, generator)
+        ok = self.optimizer.step(loss, number)
+        return FitStep(
+            number=number + 1,
+            phase="distillation",
+            loss=float(loss.detach()) if ok else math.nan,
+            area=float(masks[:there].detach().mean()),
+            fake_area=float(masks[there:].detach().mean()) if len(masks) > there else math.nan,
+        )
+
+    def _keep_the_better(self) -> None:
+        """At the end of distillation: keep the new weights, unless the validation got worse."""
+        assert self.before is not None
+        after = self._validate()
+        kept = after.passed and after.score >= self.distilled["score before"] - _NOISE
+        self.distilled |= {"score after": after.score, "kept": kept}
+        self._log({"distillation": self.distilled})
+        scores = f"{self.distilled['score before']:.3f} to {after.score:.3f}"
+        self.on_message(f"distillation {'kept' if kept else 'undone'}: validation {scores}")
+        if kept:
+            self.validations.append({"step": self.done} | after.as_dict())
+            self._log({"validation": self.validations[-1]})
+            self.best = self._weights()
+        else:
+            self.network.load_state_dict(self.before)
+        self.distillation = None  # its features and targets are needed no more
+
+    def _weights(self) -> dict[str, Tensor]:
+        return {name: t.detach().clone() for name, t in self.network.state_dict().items()}
+
+    def _validation_is_due(self) -> bool:
+        since_warmup = self.done - self.schedule.warmup_steps
+        due = since_warmup > 0 and since_warmup % self.schedule.validate_every == 0
+        return due and self.done < self.schedule.steps
 
     def _features(self, views: Tensor, images: Images) -> Features:
         """The encoder's features of these views: cached ones if there are any."""
@@ -303,7 +377,7 @@ class Loop:
         self._log({"validation": self.validations[-1]})
         scores = [each["score"] for each in self.validations]
         if scores[-1] >= max(scores):
-            self.best = {n: t.detach().clone() for n, t in self.network.state_dict().items()}
+            self.best = self._weights()
         if self.directory is not None and self.accelerator.is_main_process:
             path = self.directory / f"masks-{self.done:06}.png"
             save_preview(self.network, self.black_box, *self.held_out, path=path)
@@ -319,19 +393,21 @@ class Loop:
             "validations": self.validations,
             "views": len(self.cache.views),
             "stopped": self.stopped,
+            "distilled": self.distilled,
             "model or images": self.source_hash,
         }
 
     def _save(self) -> None:
         if self.directory is not None and self.accelerator.is_main_process:
             path = self.directory / "state.safetensors"
-            save_state(path, self.network, self.optimizer.adam, self._state(), best=self.best)
+            kept = {"best": self.best, "before": self.before}
+            save_state(path, self.network, self.optimizer.adam, self._state(), **kept)
 
     def _resume(self) -> None:
         path = None if self.directory is None else self.directory / "state.safetensors"
         if path is None or not path.exists():
             return
-        state, self.best = load_state(path, self.network, self.optimizer.adam)
+        state, kept = load_state(path, self.network, self.optimizer.adam)
         mine = self._state()
         for key in ("schedule", "model or images", "views"):
             if state.get(key, mine[key]) != mine[key]:
@@ -342,13 +418,14 @@ class Loop:
                 )
         self.done, self.area_weight = state["done"], state["area_weight"]
         self.smoothed_area, self.validations = state["smoothed_area"], state["validations"]
-        self.stopped = state["stopped"]
+        self.stopped, self.distilled = state["stopped"], state.get("distilled", {})
+        self.best, self.before = kept["best"], kept["before"]
         if self.accelerator.is_main_process:  # later steps are taken, and logged, again
             log = path.with_name("log.jsonl")
             lines = log.read_text("utf-8", "replace").splitlines() if log.exists() else []
             steps = [(line, _LOGGED.search(line)) for line in lines]
-            kept = [f"{line}\n" for line, step in steps if step and int(step[1]) <= self.done]
-            write_text(log, "".join(kept))
+            lines = [f"{line}\n" for line, step in steps if step and int(step[1]) <= self.done]
+            write_text(log, "".join(lines))
 
     def _log(self, row: dict[str, Any]) -> None:
         if self.directory is not None and self.accelerator.is_main_process:

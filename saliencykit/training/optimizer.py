@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _RAMP = 20  # steps up to the full learning rate
 _LAST = 0.02  # fraction of the learning rate at the end of the cosine
-_AFTER_MIXING = 0.25  # fraction of the learning rate at which pixel steps start after mixing steps
+_AFTER_OTHERS = 0.25  # fraction of the learning rate at which pixel steps start after other steps
 # fractions of the learning rate: the selector's scale and threshold; its trained filters
 _SCALE, _FILTERS = 0.15, 0.3
 _WARMUP_LR = 2e-2  # of the filters in phase 1
@@ -72,8 +72,8 @@ class Optimizer:
         """Set the learning rates of step `number`, from 0: a short ramp and a cosine per phase."""
         phase, first, end = self.schedule.phase(number)
         progress = (number - first + 1) / (end - first)
-        after_mixing = phase == "pixels" and self.schedule.mixing_steps > 0
-        rate = self.schedule.lr * (_AFTER_MIXING if after_mixing else 1.0)
+        before = self.schedule.mixing_steps + self.schedule.distill_steps
+        rate = self.schedule.lr * (_AFTER_OTHERS if phase == "pixels" and before else 1.0)
         cosine = _LAST + (1 - _LAST) * 0.5 * (1 + math.cos(math.pi * progress))
         rate *= min(1.0, (number - first + 1) / _RAMP) * cosine
         for group, share in zip(self.adam.param_groups, self.shares, strict=True):

@@ -1,14 +1,14 @@
 """Schedule: every number that decides how a training runs, and the record of one step."""
 
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias, final
+from typing import Any, Literal, TypeAlias, cast, final
 
 from saliencykit.core.alternative import Alternative
 from saliencykit.core.errors import InputError
 from saliencykit.core.objective import Objective
 from saliencykit.maskers.realtime.masking_network import MaskingNetwork
 
-Phase: TypeAlias = Literal["warmup", "feature-mixing", "pixels"]
+Phase: TypeAlias = Literal["warmup", "feature-mixing", "distillation", "pixels"]
 
 # With 169 steps a class that is absent still got a sixth of the area of a class that is present.
 _FEWEST = 400
@@ -28,9 +28,11 @@ class Schedule:
         warmup_steps: Steps of phase 1: only the selector learns which classes are present. Needed
             where its filters are not the classifier's own.
         mixing_steps: Steps of phase 2 that mix cached features.
-        pixel_steps: Steps of phase 2 that compose pixels, after those.
+        distill_steps: Steps of distillation, after those: the decoder learns the masks of a cheap
+            teacher and its own.
+        pixel_steps: Steps of phase 2 that compose pixels, at the end.
         batch_size: Images per step, fakes not counted.
-        lr: Peak learning rate of Adam. Pixel steps after mixing steps start at a quarter of it.
+        lr: Peak learning rate of Adam. Pixel steps after others start at a quarter of it.
         fake_class_rate: Fraction of the rows whose selected class is absent, in [0, 1).
         area: Target mean area of the masks in (0, 1), or None: the objective's weight decides.
         views_per_image: Views of each image.
@@ -48,6 +50,7 @@ class Schedule:
     alternative: Alternative
     warmup_steps: int = 0
     mixing_steps: int = 0
+    distill_steps: int = 0
     pixel_steps: int = 0
     batch_size: int = 16
     lr: float = 3e-3
@@ -62,12 +65,12 @@ class Schedule:
 
     def __post_init__(self) -> None:
         """Check the values."""
-        parts = (self.warmup_steps, self.mixing_steps, self.pixel_steps)
+        parts = (self.warmup_steps, self.mixing_steps, self.distill_steps, self.pixel_steps)
         counts = (self.views_per_image, self.validate_every, self.patience, self.save_every)
         for ok, message in (
             (
                 min(parts) >= 0 and self.steps >= 1,
-                "fit: the number of steps must be >= 1; got {} + {} + {}.".format(*parts),
+                "fit: the number of steps must be >= 1; got {} + {} + {} + {}.".format(*parts),
             ),
             (
                 self.batch_size >= 2,
@@ -98,16 +101,17 @@ class Schedule:
     @property
     def steps(self) -> int:
         """The total number of steps."""
-        return self.warmup_steps + self.mixing_steps + self.pixel_steps
+        return self.warmup_steps + self.mixing_steps + self.distill_steps + self.pixel_steps
 
     def phase(self, step: int) -> tuple[Phase, int, int]:
         """The phase of step number `step`, counted from 0, with the phase's first and end step."""
-        end_of_mixing = self.warmup_steps + self.mixing_steps
-        if step < self.warmup_steps:
-            return "warmup", 0, self.warmup_steps
-        if step < end_of_mixing:
-            return "feature-mixing", self.warmup_steps, end_of_mixing
-        return "pixels", end_of_mixing, self.steps
+        first, phases = 0, ("warmup", "feature-mixing", "distillation", "pixels")
+        counts = (self.warmup_steps, self.mixing_steps, self.distill_steps, self.pixel_steps)
+        for phase, count in zip(phases, counts, strict=True):
+            if step < first + count:
+                return cast(Phase, phase), first, first + count
+            first += count
+        return "pixels", self.steps - self.pixel_steps, self.steps
 
 
 def make_schedule(
@@ -120,6 +124,7 @@ def make_schedule(
     steps: int | None,
     pixel_steps: int | None,
     warmup_steps: int | None,
+    distill_steps: int | None,
     **options: Any,
 ) -> Schedule:
     """A schedule for a number of images: three epochs, the last fifth on composed pixels.
@@ -133,6 +138,8 @@ def make_schedule(
         steps: Steps of phase 2. None: three epochs of every view, 400 to 600.
         pixel_steps: How many of them compose pixels. None: a fifth; without `mixes_features`, all.
         warmup_steps: Steps of phase 1. None: 150, at most twice `steps`.
+        distill_steps: Steps of distillation. None: twice `steps`, where features are cached and
+            outputs are classes or labels.
         options: Further fields of `Schedule`.
 
     Raises:
@@ -145,11 +152,14 @@ def make_schedule(
         steps = min(_MOST, max(_FEWEST, epochs))
     composed = min(steps, steps // 5 if pixel_steps is None else pixel_steps)
     mixing_steps = steps - composed if mixes_features else 0
+    if distill_steps is None:
+        distill_steps = 2 * steps
     return Schedule(
         objective,
         alternative,
         warmup_steps=warmup_steps if network.selector.trained else 0,
         mixing_steps=mixing_steps,
+        distill_steps=distill_steps,
         pixel_steps=steps - mixing_steps,
         validate_every=max(25, steps // _VALIDATIONS),
         **options,
@@ -163,7 +173,7 @@ class FitStep:
 
     Attributes:
         number: From 1.
-        phase: `warmup`, `feature-mixing` or `pixels`.
+        phase: `warmup`, `feature-mixing`, `distillation` or `pixels`.
         loss: Mean total loss; NaN if the step was skipped.
         of: The total number of steps.
         parts: Mean of each weighted term.

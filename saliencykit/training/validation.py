@@ -12,7 +12,7 @@ from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import InputError
 from saliencykit.core.masker import resize_maps
 from saliencykit.core.objective import run_trial
-from saliencykit.core.output import Output, probability
+from saliencykit.core.output import Meaning, Output, probability
 from saliencykit.core.query_batches import relative_output
 from saliencykit.core.types import Images, Labels, Logits, Mask
 from saliencykit.maskers.realtime.encoder import Features
@@ -124,19 +124,8 @@ def validate(
                     "area": both[:, 0].mean((1, 2)),
                     "fake": both[:, 1].mean((1, 2)),
                 }
-                trials = {"": mask} | {f"_{area}": top(mask, area) for area in AREAS}
-                for name, one in trials.items():
-                    trial = run_trial(
-                        black_box,
-                        part,
-                        label,
-                        one,
-                        alternative=alternative,
-                        generator=generator,
-                        output=output,
-                    )
-                    row[f"kept{name}"] = probability(trial.preserved, label, trial.output)
-                    row[f"dropped{name}"] = probability(trial.destroyed, label, trial.output)
+                given = (black_box, part, label)
+                row |= _edits(*given, mask, output, alternative, generator)
                 for name, values in row.items():
                     sums.setdefault(name, []).append(values.float())
             mosaic = _mosaics(network, black_box, images, labels)
@@ -154,6 +143,65 @@ def validate(
         fake=mean["fake"] / max(mean["area"], 1e-9) if has_fakes(black_box) else 0.0,
         mosaic=mosaic,
     )
+
+
+def curve_score(
+    black_box: BlackBox,
+    images: Images,
+    labels: Labels,
+    masks: Mask,
+    *,
+    alternative: Alternative,
+    seed: int = 0,
+    batch_size: int = 16,
+) -> float:
+    """Mean kept minus dropped probability at equal areas: the part of `ValidationReport.score` that
+    any masks have.
+
+    Args:
+        black_box: The classifier.
+        images: (N, C, H, W).
+        labels: (N,).
+        masks: (N, 1, H, W).
+        alternative: What replaces pixels.
+        seed: Random seed of fills.
+        batch_size: Images per batch.
+    """
+    generator, rows = Generator().manual_seed(seed), list[Tensor]()
+    parts = (torch.split(each, batch_size) for each in (images, labels, masks))
+    with torch.no_grad():
+        for part, label, mask in zip(*parts, strict=True):
+            output = relative_output(black_box, part, alternative, generator)
+            row = _edits(black_box, part, label, mask, output, alternative, generator)
+            rows += [row[f"kept_{area}"] - row[f"dropped_{area}"] for area in AREAS]
+    return float(torch.cat(rows).mean())
+
+
+def _edits(
+    black_box: BlackBox,
+    images: Images,
+    labels: Labels,
+    mask: Mask,
+    output: Meaning,
+    alternative: Alternative,
+    generator: Generator,
+) -> dict[str, Tensor]:
+    """Kept and dropped probability of the mask as it is and of its best pixels at each area."""
+    row = {}
+    trials = {"": mask} | {f"_{area}": top(mask, area) for area in AREAS}
+    for name, one in trials.items():
+        trial = run_trial(
+            black_box,
+            images,
+            labels,
+            one,
+            alternative=alternative,
+            generator=generator,
+            output=output,
+        )
+        row[f"kept{name}"] = probability(trial.preserved, labels, trial.output)
+        row[f"dropped{name}"] = probability(trial.destroyed, labels, trial.output)
+    return row
 
 
 def top(mask: Mask, area: float) -> Mask:

@@ -50,7 +50,8 @@ def test_there_and_back(tmp_path):
     path = tmp_path / "new" / "state.safetensors"
     save_state(path, network, optimizer, FACTS, best=best)
     other, again = made(seed=1)
-    facts, found = load_state(path, other, again)
+    facts, kept = load_state(path, other, again)
+    found = kept["best"]
     assert same(network, other)
     assert {key: facts[key] for key in FACTS} == FACTS
     assert found.keys() == best.keys()
@@ -60,7 +61,7 @@ def test_there_and_back(tmp_path):
         step(other, again)
     assert same(network, other)
     save_state(path, network, optimizer, FACTS)
-    assert load_state(path, other, again)[1] is None
+    assert load_state(path, other, again)[1] == {"best": None, "before": None}
 
 
 @pytest.mark.parametrize("content", [b"", b"nothing of the kind", None])

@@ -126,13 +126,15 @@ def test_on_a_trunk_with_late_mixing():
         black_box=black_box, encoder="auto", steps=6, on_step=steps.append, on_message=news.append
     )
     assert isinstance(masker.network.encoder, TrunkEncoder)
-    assert [step.phase for step in steps] == ["feature-mixing"] * 5 + ["pixels"]
+    phases = ["feature-mixing"] * 5 + ["distillation"] * 12 + ["pixels"]
+    assert [step.phase for step in steps] == phases
     assert "class filters the classifier's own; 5 steps mixing features at" in news[0]
     steps.clear()
-    train(black_box=black_box, encoder="auto", steps=6, pixel_steps=4, on_step=steps.append)
+    options = {"black_box": black_box, "encoder": "auto", "distill_steps": 0}
+    train(steps=6, pixel_steps=4, on_step=steps.append, **options)
     assert [step.phase for step in steps] == ["feature-mixing"] * 2 + ["pixels"] * 4
     steps.clear()
-    train(black_box=black_box, encoder="auto", steps=3, feature_mixing=False, on_step=steps.append)
+    train(steps=3, feature_mixing=False, on_step=steps.append, **options)
     assert [step.phase for step in steps] == ["pixels"] * 3
 
 

@@ -1,0 +1,86 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from saliencykit.training import loop as loops
+from saliencykit.training.distillation import soft_masks
+from tests.training.test_loop import loop, same, weights
+
+pytest.importorskip("accelerate")
+OPTIONS = {"side": 32, "mixing_steps": 2, "distill_steps": 6, "pixel_steps": 2}
+
+
+def test_soft_masks_are_half_where_the_pixels_with_seventy_percent_of_the_sum_end():
+    maps = torch.rand(3, 1, 6, 6, generator=torch.Generator().manual_seed(0))
+    for map_, soft in zip(maps.numpy(), soft_masks(maps).numpy(), strict=True):
+        ranked = np.sort(map_.ravel())[::-1]
+        threshold = next(ranked[n] for n in range(36) if ranked[: n + 1].sum() >= 0.7 * map_.sum())
+        assert np.allclose(soft, 1 / (1 + np.exp(-4 * (map_ / threshold - 1))), atol=1e-5)
+    assert soft_masks(torch.zeros(1, 1, 4, 4)).max() < 0.02
+
+
+def test_the_log_says_which_teacher_was_chosen_and_whether_its_masks_were_kept(trunk_black_box):
+    steps, lines = [], []
+    one = loop(trunk_black_box(), **OPTIONS, on_step=steps.append)
+    one.on_message = lines.append
+    one.run(resume=False)
+    learned = [step for step in steps if step.phase == "distillation"]
+    assert len(learned) == 6 and all(math.isfinite(step.loss) for step in learned)
+    assert all(0 <= step.fake_area <= 1 and 0 <= step.area <= 1 for step in learned)
+    assert one.distilled["teacher"] in ("excitation-backprop", "cam")
+    assert isinstance(one.distilled["kept"], bool)
+    assert one.distilled["teacher"] in lines[0]
+    assert "validation" in lines[-1]
+
+
+def test_the_decoder_comes_closer_to_its_teacher(trunk_black_box):
+    one = loop(trunk_black_box(), side=32, count=32, distill_steps=60, pixel_steps=1)
+    assert one._can_distill()
+    losses = [one._step(number).loss for number in range(60)]
+    assert sum(losses[-10:]) < 0.9 * sum(losses[:10])
+
+
+@pytest.mark.parametrize("score", [9.0, -9.0])
+def test_masks_that_validate_worse_are_not_kept(trunk_black_box, score):
+    one = loop(trunk_black_box(), **OPTIONS)
+    one.before = weights(one.network)
+    with torch.no_grad():
+        one.network.decoder.last.bias.add_(0.1)
+    after = weights(one.network)
+    one.distilled = {"score before": score}
+    report = type("Report", (), {"score": 0.5, "passed": True, "as_dict": lambda self: {}})()
+    one._validate = lambda: report
+    one._keep_the_better()
+    assert same(weights(one.network), one.before if score > 0 else after)
+
+
+def test_a_model_that_no_teacher_works_with_trains_without_distillation(
+    trunk_black_box, monkeypatch
+):
+    monkeypatch.setattr(loops, "distillation", lambda *_: None)
+    steps = []
+    loop(trunk_black_box(), **OPTIONS, on_step=steps.append).run(resume=False)
+    assert [step.phase for step in steps] == ["feature-mixing"] * 2 + ["pixels"] * 2
+
+
+@pytest.mark.parametrize("killed", [4, 8])
+def test_killed_and_resumed_it_ends_with_the_same_weights(trunk_black_box, tmp_path, killed):
+    whole = loop(trunk_black_box(), **OPTIONS)
+    whole.run(resume=False)
+
+    class Killed(Exception):
+        pass
+
+    def stop(step):
+        if step.number == killed:
+            raise Killed
+
+    one = loop(trunk_black_box(), **OPTIONS, save_every=1, directory=tmp_path, on_step=stop)
+    with pytest.raises(Killed):
+        one.run(resume=True)
+    again = loop(trunk_black_box(), **OPTIONS, save_every=1, directory=tmp_path)
+    again.run(resume=True)
+    assert same(weights(whole.network), weights(again.network))
+    assert again.distilled == whole.distilled
