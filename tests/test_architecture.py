@@ -54,7 +54,7 @@ def test_no_two_files_share_a_stem():
     assert {stem for stem, count in stems.items() if count > 1} == set()
 
 
-def test_only_optional_packages_are_imported_inside_functions():
+def test_only_optional_or_slow_packages_are_imported_inside_functions():
     imports = {
         f"{path.relative_to(PACKAGE).as_posix()}: {name}"
         for path in FILES
@@ -62,7 +62,7 @@ def test_only_optional_packages_are_imported_inside_functions():
         if isinstance(function, ast.FunctionDef)
         for node in ast.walk(function)
         for name in _imported(node)
-        if name.split(".")[0] not in OPTIONAL
+        if name.split(".")[0] not in OPTIONAL | {"torchvision"}  # 2 s: it loads torch._dynamo
     }
     assert sorted(imports) == []
 

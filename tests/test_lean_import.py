@@ -91,3 +91,17 @@ def test_help_and_wrong_options_load_no_torch(arguments):
         [sys.executable, "-c", program], cwd=root, capture_output=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_the_first_explanation_loads_no_compiler_and_no_torchvision():
+    """They take two seconds, in every command."""
+    program = (
+        "import sys; from saliencykit import explain; from saliencykit.demo import demo_image\n"
+        "explain('demo', demo_image())\n"
+        "sys.exit('torch._dynamo' in sys.modules or 'torchvision' in sys.modules)"
+    )
+    root = Path(__file__).parents[1]
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=root, capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stderr

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from torch import nn
-from torchvision import models
 
 from saliencykit.black_boxes.state_dict import build_seeded
 from saliencykit.black_boxes.torch_module import TorchBlackBox
@@ -61,6 +60,7 @@ def torchvision_black_box(
         >>> torchvision_black_box("squeezenet1_1", weights=None).size
         224
     """
+    models = _models()
     known = models.list_models(module=models)
     if name not in known:
         near = difflib.get_close_matches(name, known, n=3)
@@ -169,21 +169,28 @@ def _black_box(model: nn.Module, entries: list[Any]) -> TorchBlackBox:
     )
 
 
+def _models() -> Any:
+    """`torchvision.models`, imported when it is first used: it takes two seconds."""
+    from torchvision import models
+
+    return models
+
+
 def _builders() -> dict[str, type]:
     """Every classifier's name, and the class that it builds."""
     return {
-        name: inspect.signature(models.get_model_builder(name)).return_annotation
-        for name in models.list_models(module=models)
+        name: inspect.signature(_models().get_model_builder(name)).return_annotation
+        for name in _models().list_models(module=_models())
     }
 
 
 def _entries(name: str) -> list[Any]:
     """The weights of a model that classify; others give features only and have no categories."""
-    return [entry for entry in models.get_model_weights(name) if entry.meta.get("categories")]
+    return [entry for entry in _models().get_model_weights(name) if entry.meta.get("categories")]
 
 
 def _default(name: str) -> Any:
-    return models.get_model_weights(name).DEFAULT
+    return _models().get_model_weights(name).DEFAULT
 
 
 def _parameter_count(model: nn.Module) -> int:

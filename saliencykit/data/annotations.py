@@ -8,7 +8,6 @@ from xml.etree.ElementTree import parse
 
 import torch
 from torch import Tensor
-from torchvision.datasets import VOCDetection
 
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import InputError
@@ -65,6 +64,8 @@ def xml_objects(path: Path) -> list[AnnotatedObject]:
     Raises:
         InputError: The file cannot be read.
     """
+    from torchvision.datasets import VOCDetection
+
     try:
         content = VOCDetection.parse_voc_xml(parse(path).getroot())["annotation"]
         database = str((content.get("source") or {}).get("database", ""))

@@ -10,7 +10,6 @@ from typing import Any, TypeAlias
 import numpy as np
 from PIL import Image
 from torch import Tensor
-from torchvision.datasets import CocoDetection, VOCDetection
 
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of
@@ -20,7 +19,7 @@ from saliencykit.data.annotations import Annotations, annotated, read_annotation
 from saliencykit.data.image_folder import folder_records
 from saliencykit.data.record import DatasetItem, Label, Record, split_pair
 from saliencykit.data.table import TABLES, label_of, read_labels, read_table
-from saliencykit.data.voc_coco import detection_records, open_detection
+from saliencykit.data.voc_coco import detection_records, is_detection_set, open_detection
 
 Labels: TypeAlias = str | Path | Mapping[str, Label] | Sequence[Label] | Tensor
 """Labels by image name (a mapping or a table), or one per image in their order."""
@@ -193,7 +192,7 @@ def _with_boxes(
 def _of_items(
     items: Any, black_box: BlackBox, classes: Mapping[str, int] | None, use_labels: bool
 ) -> Iterable[Record]:
-    if isinstance(items, VOCDetection | CocoDetection):
+    if is_detection_set(items):
         return detection_records(items, black_box, classes, use_labels=use_labels)
     if isinstance(items, Sample):
         items = [items]

@@ -1,12 +1,12 @@
 """Pascal VOC and COCO, read by torchvision: one record per image and class in it."""
 
+import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from msgspec import Struct
-from torchvision.datasets import CocoDetection, VOCDetection
 
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import InputError
@@ -41,12 +41,23 @@ class _Coco(Struct):
     categories: tuple[_Named, ...]
 
 
-def open_detection(text: str) -> VOCDetection | CocoDetection:
+def is_detection_set(items: Any) -> bool:
+    """Is it a VOCDetection or CocoDetection of torchvision?"""
+    if "torchvision" not in sys.modules:  # two seconds to import
+        return False
+    from torchvision.datasets import CocoDetection, VOCDetection
+
+    return isinstance(items, VOCDetection | CocoDetection)
+
+
+def open_detection(text: str) -> Any:
     """The data set of `voc:FOLDER,year=2012,image_set=val` or `coco:FOLDER,annotations=FILE`.
 
     Raises:
         InputError: It does not exist, an option is wrong, or pycocotools is missing.
     """
+    from torchvision.datasets import CocoDetection, VOCDetection
+
     spec = parse(text)
     if len(spec.values) != 1:
         raise InputError(
@@ -71,7 +82,7 @@ def open_detection(text: str) -> VOCDetection | CocoDetection:
 
 
 def detection_records(
-    data: VOCDetection | CocoDetection,
+    data: Any,
     black_box: BlackBox,
     classes: Mapping[str, int] | None = None,
     *,
@@ -85,13 +96,13 @@ def detection_records(
     is queried for those that both have.
 
     Args:
-        data: The data set.
+        data: A VOCDetection or CocoDetection of torchvision.
         black_box: The model whose class names are searched.
         classes: The model's index by class name, instead of the model's own names; None to use
             these.
         use_labels: False: each image once, without a label.
     """
-    for path, objects, name in _voc(data) if isinstance(data, VOCDetection) else _coco(data):
+    for path, objects, name in _coco(data) if hasattr(data, "coco") else _voc(data):
         if isinstance(objects, str):
             yield Record(name, path, failure=objects)
             continue
@@ -102,7 +113,7 @@ def detection_records(
             yield from annotated(Record(name, path), known, black_box, classes)
 
 
-def _voc(data: VOCDetection) -> Iterator[_Image]:
+def _voc(data: Any) -> Iterator[_Image]:
     for image, annotation in zip(data.images, data.annotations, strict=True):
         path = Path(image)
         try:
@@ -111,7 +122,7 @@ def _voc(data: VOCDetection) -> Iterator[_Image]:
             yield path, str(error), path.name
 
 
-def _coco(data: CocoDetection) -> Iterator[_Image]:
+def _coco(data: Any) -> Iterator[_Image]:
     read = typed(data.coco.dataset, _Coco, f"the COCO annotations of {data.root}")
     names = {category.id: category.name for category in read.categories}
     files = {image.id: image.file_name for image in read.images}

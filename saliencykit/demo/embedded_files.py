@@ -1,11 +1,12 @@
 """The weights and the image that come with the package."""
 
 import json
+from pathlib import Path
 
 import torch
 from PIL import Image
 from safetensors.torch import load_file
-from skimage.data import coffee
+from skimage.data import data_dir
 
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.errors import SaliencyKitError
@@ -54,4 +55,4 @@ def demo_image() -> Image.Image:
     The embedded classifier is sure of it, and its masker's region alone decides. The photo is by
     Rachel Michetti (CC0).
     """
-    return Image.fromarray(coffee()).crop(_CROP)
+    return Image.open(Path(data_dir) / "coffee.png").convert("RGB").crop(_CROP)

@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from scipy.ndimage import find_objects, label  # type: ignore[import-untyped]
 from torch import Tensor
-from torchvision.ops import box_iou
 
 from saliencykit.core.errors import InputError
 from saliencykit.core.geometry import boxes_of_sides, tight_boxes
@@ -165,6 +164,8 @@ def best_overlaps(
         >>> best_overlaps([torch.tensor([[0, 0, 4, 2]])], [truth])[0].item()
         0.5
     """
+    from torchvision.ops import box_iou
+
     found = []
     for mine, theirs in zip(boxes, truth, strict=True):
         mine = mine.double()

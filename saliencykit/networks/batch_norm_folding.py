@@ -12,8 +12,9 @@ from typing import Any, cast, final
 import torch
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
+from saliencykit.networks.module_state import OperationMode
 
 # classes that are linear in `.weight`; weight-standardized convolutions are not
 _CONVOLUTIONS = ("Conv2d", "Conv2dSame")
@@ -37,7 +38,7 @@ class _Pair:
 
 
 @final
-class NormFolding(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class NormFolding(OperationMode):  # type: ignore[no-untyped-call]
     """Finds the convolutions that feed nothing but a batch norm, and folds these.
 
     As a context manager it watches one forward pass: every operation that reads or writes the

@@ -47,8 +47,16 @@ def restored_rng_state(source: nn.Module | None = None) -> Iterator[None]:
             torch.set_rng_state(state)
 
 
+class OperationMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Sees every operation of this thread in a `with` block: implement `__torch_dispatch__`."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:  # else the first operation imports it, in two seconds
+        return False
+
+
 @final
-class RandomDraws(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class RandomDraws(OperationMode):  # type: ignore[no-untyped-call]
     """Notices whether what runs inside, in this thread, draws from torch's global generators.
 
     Attributes:

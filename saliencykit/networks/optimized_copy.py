@@ -6,11 +6,10 @@ from typing import Any, final
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from saliencykit.networks.batch_norm_folding import NormFolding
 from saliencykit.networks.lean_relu6 import replace_relu6
-from saliencykit.networks.module_state import restored_rng_state
+from saliencykit.networks.module_state import OperationMode, restored_rng_state
 from saliencykit.networks.private_copy import private_copy, source_of
 
 # glibc returns larger blocks to the system after every layer, and each use faults their pages in
@@ -113,7 +112,7 @@ def _agree(output: Tensor | None, expected: Tensor | None) -> bool:
 
 
 @final
-class _ActivationSizes(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _ActivationSizes(OperationMode):  # type: ignore[no-untyped-call]
     """Counts the bytes of everything that is computed."""
 
     def __init__(self) -> None:

@@ -4,8 +4,6 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 
-from torchvision.models import list_models as torchvision_models
-
 from saliencykit.core.errors import RegistryError
 from saliencykit.registry.manager import Kind, registry, short_name
 
@@ -84,9 +82,15 @@ def list_models(pattern: str | Sequence[str] = "*") -> list[str]:
     for each in patterns:
         library, colon, models = each.partition(":")
         if colon and library in ("timm", "torchvision"):
-            known = _timm_models() if library == "timm" else torchvision_models()
+            known = _timm_models() if library == "timm" else _torchvision_models()
             names += [f"{library}:{name}" for name in known if fnmatchcase(name, models)]
     return sorted(set(names))
+
+
+def _torchvision_models() -> list[str]:
+    from torchvision.models import list_models  # takes two seconds
+
+    return list(list_models())
 
 
 def _timm_models() -> list[str]:
