@@ -57,6 +57,10 @@ def explain(
         str | None,
         typer.Option(help="Attribution method, e.g. rise:samples=500. See `plugins list`."),
     ] = None,
+    budget: Annotated[
+        float | None,
+        typer.Option(help="Area of every mask, e.g. 0.1. Default: as the masker chooses."),
+    ] = None,
     alternative: Annotated[
         str | None,
         typer.Option(help="What fills removed pixels in the verification, e.g. blur:sigma=11."),
@@ -82,7 +86,7 @@ def explain(
     smoothing: explain_video.Smoothing = 0.75,
 ) -> None:
     """Explain which pixels a prediction rests on: overlays, masks, and what they keep and drop."""
-    shared: dict[str, Any] = {"model": model, "masker": masker, "seed": seed}
+    shared: dict[str, Any] = {"model": model, "masker": masker, "budget": budget, "seed": seed}
     shared |= {"output": output, "device": device, "as_json": as_json}
     video = explain_video.is_video(images, output)
     if not video and not explain_dataset.is_dataset(images):

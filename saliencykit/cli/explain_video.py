@@ -43,6 +43,7 @@ def explain_video(
     model: str,
     label: str | None,
     masker: str | None,
+    budget: float | None,
     output: Path,
     fps: float | None,
     smoothing: float,
@@ -69,7 +70,13 @@ def explain_video(
             yield frame
 
     answers = workflows.explain_frames(
-        black_box, frames(), as_label(label), masker, smoothing=smoothing, seed=seed
+        black_box,
+        frames(),
+        as_label(label),
+        masker,
+        budget=budget,
+        smoothing=smoothing,
+        seed=seed,
     )
     comment = f"saliencykit: pixels that {label or 'the top class'} rests on, by {model}; {note}"
     writer = workflows.Writer(output, clip.path, clip.info, comment)

@@ -25,6 +25,9 @@ from .masker import resize_maps as resize_maps
 from .metric import Explain as Explain
 from .metric import Metric as Metric
 from .metric import Sample as Sample
+from .nested_masks import budget_masks as budget_masks
+from .nested_masks import nested_masks as nested_masks
+from .nested_masks import pixel_order as pixel_order
 from .objective import Loss as Loss
 from .objective import Objective as Objective
 from .objective import Term as Term

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, TypeAlias, final
 
 import torch
@@ -13,7 +13,10 @@ from torch import Generator, Tensor
 from saliencykit.core import checks, rng
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import ContractError, GradientError, SaliencyKitError
+from saliencykit.core.nested_masks import budget_masks, check_budget, pixel_order
 from saliencykit.core.types import Images, Labels, Logits, Mask
+
+_COARSE = 4  # pixels of the image per position: a budget's mask of coarser maps is made larger
 
 Inputs: TypeAlias = Literal["raw", "normalized"]
 """What images hold: raw RGB in [0, 1], or what the model itself takes."""
@@ -48,6 +51,42 @@ class MaskerOutput:
     low_res_mask: Mask | None = None
     offset: tuple[float, float] = (0.0, 0.0)
     channel_attributions: Tensor | None = None
+
+    def nested(self, areas: Sequence[float]) -> Mask:
+        """A mask of each area, smaller ones inside larger ones, in the order of the mask's values;
+        where it is equal, in that of the attributions. Pixels that are equal in both share a value.
+
+        Args:
+            areas: n means of the masks, in (0, 1).
+
+        Returns:
+            (B, n, h, w) in [0, 1].
+
+        Raises:
+            InputError: An area is outside (0, 1).
+
+        Example:
+            >>> output = MaskerOutput(torch.tensor([[[[0.9, 0.5, 0.0, 0.0]]]]))
+            >>> output.nested((0.25, 0.5)).squeeze().round().tolist()
+            [[1.0, 0.0, 0.0, 0.0], [1.0, 1.0, 0.0, 0.0]]
+        """
+        attributions = self.attributions
+        if attributions is not None:
+            attributions = resize_maps(attributions, self.mask.shape[2:])
+        return budget_masks(pixel_order(self.mask, attributions), areas).to(self.mask.dtype)
+
+
+def _placed(output: MaskerOutput, size: Sequence[int]) -> MaskerOutput:
+    """The maps that lie on a grid, at the size of the image."""
+    offset = output.offset
+    mask = place_maps(output.mask.detach(), size, offset).clamp(0, 1)
+    attributions, error = output.attributions, output.standard_error
+    if attributions is not None:
+        attributions = place_maps(attributions.detach(), size, offset)
+    if error is not None:
+        error = error.detach() if error.ndim < 4 else place_maps(error.detach(), size, offset)
+    by_channel = output.channel_attributions
+    return MaskerOutput(mask, attributions, error, channel_attributions=by_channel)
 
 
 class Masker(ABC):
@@ -168,6 +207,28 @@ class Masker(ABC):
         return repr(self)
 
     @final
+    def with_budget(self, budget: float | None) -> "Masker":
+        """The same masker with a mask of a given area, in the order of its own mask; see
+        `MaskerOutput.nested`.
+
+        Args:
+            budget: The mask's area, a fraction of the pixels in (0, 1). None: the one that the
+                masker chooses.
+
+        Raises:
+            InputError: The budget is outside (0, 1).
+
+        Example:
+            >>> from saliencykit.maskers import CenterBox
+            >>> from saliencykit.testing import PlantedEvidence
+            >>> black_box, g = PlantedEvidence(), torch.Generator().manual_seed(0)
+            >>> masker, examples = CenterBox().with_budget(0.1), black_box.examples(1, generator=g)
+            >>> round(masker(black_box, *examples, generator=g).mean().item(), 2)
+            0.1
+        """
+        return self if budget is None else _WithBudget(self, budget)
+
+    @final
     @property
     def has_one_pass(self) -> bool:
         """Does the class implement `one_pass`?"""
@@ -242,26 +303,21 @@ class Masker(ABC):
                 images, labels = images.clone(), labels.clone()
             answer = self.mask(black_box, images.detach(), labels, own)
         output = answer if isinstance(answer, MaskerOutput) else MaskerOutput(answer)
-        attributions, error, size = output.attributions, output.standard_error, images.shape[2:]
+        size = images.shape[2:]
         checks.mask(output.mask, images, f"{who}.mask", any_size=True)
-        checks.maps(attributions, len(images), f"{who}.mask: attributions")
-        checks.maps(error, len(images), f"{who}.mask: standard_error", flat=True)
+        checks.maps(output.attributions, len(images), f"{who}.mask: attributions")
+        checks.maps(output.standard_error, len(images), f"{who}.mask: standard_error", flat=True)
         by_channel = output.channel_attributions
         checks.maps(
             by_channel, len(images), f"{who}.mask: channel_attributions", channels=images.shape[1]
         )
         if by_channel is not None:
             by_channel = resize_maps(by_channel.detach(), size)
-        small, offset = output.mask.detach().clamp(0, 1), output.offset
-        mask = place_maps(small, size, offset).clamp(0, 1)
-        if attributions is not None:
-            attributions = place_maps(attributions.detach(), size, offset)
-        if error is not None:
-            error = error.detach() if error.ndim < 4 else place_maps(error.detach(), size, offset)
-        if any(offset):  # moved on a finer grid, which loses little
+        small, placed = output.mask.detach().clamp(0, 1), _placed(output, size)
+        if any(output.offset):  # moved on a finer grid, which loses little
             height, width = (min(4 * s, p) for s, p in zip(small.shape[2:], size, strict=True))
-            small = F.adaptive_avg_pool2d(mask, (height, width))
-        return MaskerOutput(mask, attributions, error, small, channel_attributions=by_channel)
+            small = F.adaptive_avg_pool2d(placed.mask, (height, width))
+        return replace(placed, low_res_mask=small, channel_attributions=by_channel)
 
     @contextmanager
     def _grad_mode(self) -> Iterator[None]:
@@ -279,6 +335,57 @@ class Masker(ABC):
         `no_grad`. Arguments and errors are those of `attribute`.
         """
         return self.attribute(black_box, images, labels, generator=generator).mask
+
+
+@final
+@dataclass(frozen=True, repr=False)
+class _WithBudget(Masker):
+    """A masker whose masks have a given area."""
+
+    masker: Masker
+    budget: float
+
+    def __post_init__(self) -> None:
+        check_budget(self.budget, f"{checks.name_of(self.masker)}.with_budget")
+        # what the class says elsewhere, its masker says here
+        object.__setattr__(self, "needs_gradient", self.masker.needs_gradient)
+
+    @property
+    def stands_for(self) -> Masker:
+        """The masker, for messages."""
+        return self.masker
+
+    def mask(
+        self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator
+    ) -> MaskerOutput:
+        answer = self.masker.mask(black_box, images, labels, generator)
+        output = answer if isinstance(answer, MaskerOutput) else MaskerOutput(answer)
+        checks.mask(output.mask, images, f"{checks.name_of(self)}.mask", any_size=True)
+        if output.mask.shape[2] * _COARSE < images.shape[2]:
+            output = _placed(output, images.shape[2:])  # a share of a few cells is no region
+        # the order of the pixels stays known, also where the new mask is 0 or 1
+        attributions = output.mask if output.attributions is None else output.attributions
+        return replace(output, mask=output.nested((self.budget,)), attributions=attributions)
+
+    def for_black_box(self, black_box: BlackBox, *, inputs: Inputs = "raw") -> Masker:
+        return self.masker.bound_to(black_box, inputs=inputs).with_budget(self.budget)
+
+    def one_pass(self, black_box: BlackBox, images: Images) -> tuple[Masker, Logits]:
+        masker, logits = self.masker.predict_masker(black_box, images)
+        return masker.with_budget(self.budget), logits
+
+    def evaluations(self, black_box: BlackBox, images: Images) -> int | None:
+        return self.masker.evaluations(black_box, images)
+
+    @property
+    def fit_options(self) -> Mapping[str, object] | None:
+        return self.masker.fit_options
+
+    def identity(self) -> str:
+        return f"{self.masker.identity()} with_budget({self.budget})"
+
+    def __repr__(self) -> str:
+        return f"{self.masker!r}.with_budget({self.budget})"
 
 
 class TrainedMaskerFactory(ABC):

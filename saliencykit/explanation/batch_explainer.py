@@ -59,6 +59,7 @@ class BatchExplainer:
         model: As for `explain`; or a function without arguments that returns one, to load it in
             each process on the device of its choice.
         masker: As for `explain`.
+        budget: As for `explain`.
         alternative: As for `explain`.
         label: The class to explain for all images: an index, a name, or `top` for the model's top
             class. None: the column `label`, or the top class where it gives none.
@@ -85,6 +86,7 @@ class BatchExplainer:
     model: object = "demo"
     _: KW_ONLY
     masker: Masker | str | None = None
+    budget: float | None = None
     alternative: Alternative | str | None = None
     label: Label | None = None
     classes: Mapping[str, int] | None = None

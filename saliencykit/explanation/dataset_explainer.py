@@ -33,6 +33,7 @@ def explain_dataset(
     *,
     output_dir: str | Path,
     masker: Masker | str | None = None,
+    budget: float | None = None,
     alternative: Alternative | str | None = None,
     label: Label | None = None,
     verify: bool = True,
@@ -62,6 +63,7 @@ def explain_dataset(
         data: A folder, a table, or images in any other form that `Dataset.open` takes.
         output_dir: The run directory.
         masker: As for `explain`.
+        budget: As for `explain`.
         alternative: As for `explain`.
         label: The class to explain for all images: an index, a name, or `top` for the model's top
             class. None: the class that the data set gives, or the top class where it gives none.
@@ -109,6 +111,7 @@ def explain_dataset(
     worker = Worker.of(
         black_box,
         masker=masker,
+        budget=budget,
         alternative=alternative,
         label=label,
         classes=classes,

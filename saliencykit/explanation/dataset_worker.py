@@ -82,6 +82,7 @@ class Worker:
         model: object,
         *,
         masker: Masker | str | None,
+        budget: float | None = None,
         alternative: Alternative | str | None,
         label: Label | None,
         classes: Mapping[str, int] | None = None,
@@ -103,7 +104,7 @@ class Worker:
                 f"{name_of(chosen)} needs gradients and {name_of(black_box)} is query-only; write "
                 "masker='rise'."
             )
-        chosen = chosen.bound_to(black_box)
+        chosen = chosen.bound_to(black_box).with_budget(budget)
         fill = as_alternative("blur" if alternative is None else alternative)
         fill = fill.for_black_box(black_box)
         fixed: int | Literal["top"] | None = "top" if label == "top" else None

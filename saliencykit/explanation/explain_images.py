@@ -48,6 +48,7 @@ def explain(
     label: _Label | Tensor | Sequence[_Label | Sequence[_Label]] = None,
     *,
     masker: Masker | str | None = None,
+    budget: float | None = None,
     alternative: Alternative | str | None = None,
     output: Output | None = None,
     target: Contrast | Target | None = None,
@@ -71,6 +72,8 @@ def explain(
         masker: The attribution method: a Masker, a text like `rise:samples=500`, or the file of a
             trained masker. None: the one trained for exactly this model, if there is one; else
             `iterative`, or `rise` if the model is query-only.
+        budget: Area of every mask, a fraction of the pixels in (0, 1): the best ones in the
+            masker's own order. None: the area that the masker chooses.
         alternative: Replaces pixels in the verification: an Alternative or a text like
             `blur:sigma=11`. None: blur.
         output: What a column of the model's output means: `softmax` (an exclusive class), `sigmoid`
@@ -128,7 +131,7 @@ def explain(
         label = target.label if isinstance(target, Contrast) and label is None else label
     black_box = averaged(black_box, repeats)
     chosen = default_masker(black_box, regions) if masker is None else as_masker(masker)
-    chosen = chosen.bound_to(black_box, inputs=batch.inputs)
+    chosen = chosen.bound_to(black_box, inputs=batch.inputs).with_budget(budget)
     fill = as_alternative("blur" if alternative is None else alternative).for_black_box(black_box)
     checks.seed(seed, "explain")
     if not isinstance(regions, int) or regions < 1:

@@ -1,5 +1,6 @@
 """Explanation: the immutable result of `explain`."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from saliencykit.core.errors import InputError
 from saliencykit.core.geometry import Geometry, tight_boxes
+from saliencykit.core.masker import MaskerOutput
 from saliencykit.core.output import Output, reported
 from saliencykit.core.types import Images, Labels, Logits, Mask, PerImage
 from saliencykit.core.verdict import Verdict, verdicts
@@ -122,6 +124,21 @@ class Explanation:
     def heatmaps(self) -> "np.ndarray[Any, np.dtype[np.float32]]":
         """The masks as numpy, (B, H, W) float32 in [0, 1]."""
         return np.asarray(self.mask[:, 0].float().numpy(), dtype=np.float32)
+
+    def nested(self, areas: Sequence[float]) -> Mask:
+        """Masks of other areas, smaller ones inside larger ones, in the order of the pixels of each
+        mask; without another query.
+
+        Args:
+            areas: n fractions of the pixels, in (0, 1).
+
+        Returns:
+            (B, n, H, W) in [0, 1]; their means are the areas.
+
+        Raises:
+            InputError: An area is outside (0, 1).
+        """
+        return MaskerOutput(self.mask, self.attributions).nested(areas)
 
     def boxes(self, threshold: float = 0.5) -> Tensor:
         """The tightest bounding box around each mask's pixels >= threshold, in its source image.

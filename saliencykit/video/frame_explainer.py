@@ -38,6 +38,7 @@ def explain_frames(
     label: int | str | None = None,
     masker: Masker | str | None = None,
     *,
+    budget: float | None = None,
     fps: float | None = None,
     smoothing: float = 0.75,
     alternative: Alternative | str | None = None,
@@ -62,6 +63,7 @@ def explain_frames(
             another class, averaged over some frames, is larger by 0.1.
         masker: As for `explain`. None: the one trained for this model, which is fast enough for
             video.
+        budget: As for `explain`; smoothing may change the area of a mask.
         fps: Explain at most this many frames per second, > 0, and skip the others; the frames must
             have a time.
         smoothing: Weight of the last mask, moved along with its content, in [0, 1). 0: no
@@ -117,7 +119,7 @@ def explain_frames(
         )
     explain = _Explainer(
         black_box=black_box,
-        masker=found,
+        masker=found.with_budget(budget),
         fill=as_alternative("blur" if alternative is None else alternative) if verify else None,
         tracker=LabelTracker(_which(label, black_box), output=black_box.output),
         smoothing=Smoothing(smoothing),

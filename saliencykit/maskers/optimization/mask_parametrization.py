@@ -10,13 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from saliencykit.core.nested_masks import nested_masks
 from saliencykit.core.types import Mask
 
 _GOLDEN_RATIO = 0.6180339887498949  # less one
-_BISECTIONS = 30  # of the range of thresholds: to 1e-8 of it
 # an image without evidence has gradients of 1e-16, and its mask would be made of rounding errors
 _MIN_GRADIENT = 1e-9
-_THRESHOLD_SIDE = 56  # pixels per side on which the threshold is solved; the scores are smooth
 
 
 class Parametrization(ABC):
@@ -79,10 +78,9 @@ class NestedMasks(Parametrization):
     """A ranking of the pixels: the mask of area `a` keeps the best fraction `a` of them, so that
     smaller masks lie inside larger ones.
 
-    `M = sigmoid((S - t) / edge_width)`: S is the grid, upsampled smoothly and divided by its
-    standard deviation, and t the threshold for which the mean of M is a. Its derivative is that of
-    the implicit function, so a step that raises one region lowers the others, and raising all of
-    them gains nothing.
+    They are `core.nested_masks` of the grid, upsampled smoothly and divided by its standard
+    deviation: a step that raises one region lowers the others, and raising all of them gains
+    nothing.
 
     The optimizer sums gradients, each divided by its root mean square over the image. It follows
     what most trials agree on: as the values grow, a single trial changes the ranking less and less.
@@ -91,7 +89,7 @@ class NestedMasks(Parametrization):
 
     Args:
         areas: Smallest and largest area, 0 < a <= b < 1.
-        edge_width: Width of the mask's edge in standard deviations of S, > 0.
+        edge_width: Width of the mask's edge in standard deviations of the scores, > 0.
     """
 
     areas: tuple[float, float]
@@ -101,17 +99,10 @@ class NestedMasks(Parametrization):
         """The mask with the area `areas[0] + position * (areas[1] - areas[0])`."""
         area = self.areas[0] + position * (self.areas[1] - self.areas[0])
         scores = self.scores(grid, size)
-        threshold = _threshold(scores.detach(), area, self.edge_width)
-        slope = torch.sigmoid((scores.detach() - threshold) / self.edge_width)
-        slope = slope * (1 - slope)
-        total = slope.sum((1, 2, 3), keepdim=True).clamp_min(torch.finfo(slope.dtype).tiny)
-        # adds nothing to t, only its derivative
-        implicit = (scores * (slope / total)).sum((1, 2, 3), keepdim=True)
-        implicit = implicit - implicit.detach()
-        return torch.sigmoid((scores - threshold - implicit) / self.edge_width)
+        return nested_masks(scores, (area,), edge_width=self.edge_width)
 
     def scores(self, grid: Tensor, size: tuple[int, int]) -> Tensor:
-        """S, (B, 1, H, W): mean 0, standard deviation 1; a constant grid gives 0."""
+        """The scores, (B, 1, H, W): mean 0, standard deviation 1; a constant grid gives 0."""
         large = _upsampled(grid, size)
         large = large - large.mean((1, 2, 3), keepdim=True)
         spread = large.detach().square().mean((1, 2, 3), keepdim=True).sqrt()
@@ -130,15 +121,3 @@ class NestedMasks(Parametrization):
 def _upsampled(grid: Tensor, size: tuple[int, int]) -> Tensor:
     """The grid at the size of the image, bicubic: smooth, may exceed the values of the grid."""
     return F.interpolate(grid, size=size, mode="bicubic", align_corners=False)
-
-
-def _threshold(scores: Tensor, area: float, edge_width: float) -> Tensor:
-    """The t for which the mean of `sigmoid((scores - t) / edge_width)` is `area`, (B, 1, 1, 1)."""
-    every = max(1, min(scores.shape[2:]) // _THRESHOLD_SIDE)
-    rows = scores[:, 0, every // 2 :: every, every // 2 :: every].flatten(1)
-    low, high = rows.amin(1) - 20 * edge_width, rows.amax(1) + 20 * edge_width
-    for _ in range(_BISECTIONS):
-        middle = (low + high) / 2
-        above = torch.sigmoid((rows - middle[:, None]) / edge_width).mean(1) > area
-        low, high = torch.where(above, middle, low), torch.where(above, high, middle)
-    return ((low + high) / 2).view(-1, 1, 1, 1)

@@ -3,7 +3,7 @@
 import copy
 import hashlib
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, cast, final
@@ -14,7 +14,7 @@ from torch import Generator
 from saliencykit.core import checks
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import InputError
-from saliencykit.core.masker import Inputs, Masker, resize_maps
+from saliencykit.core.masker import Inputs, Masker, MaskerOutput, resize_maps
 from saliencykit.core.types import Images, Labels, Logits, Mask
 from saliencykit.maskers.realtime.encoder import Features, TrunkEncoder
 from saliencykit.maskers.realtime.masker_file import read_network, write_network
@@ -182,18 +182,27 @@ class RealTimeMasker(Masker):
             mask, _ = network(features, labels, self.confidence)
         return torch.clamp(mask, 0, 1)
 
-    def predict(self, images: Images, labels: Labels | None = None) -> tuple[Logits, Mask]:
+    def predict(
+        self,
+        images: Images,
+        labels: Labels | None = None,
+        *,
+        budget: float | Sequence[float] | None = None,
+    ) -> tuple[Logits, Mask]:
         """Prediction and mask, with a `TrunkEncoder` in one pass of an optimized copy of the model.
 
         Args:
             images: (B, C, H, W) as the black box takes them.
             labels: (B,), or (B, n) for n masks of each image; None: the top classes.
+            budget: The mask's area, a fraction of the pixels in (0, 1), or k areas of nested masks,
+                which take no further pass. None: the area that the network chooses.
 
         Returns:
-            Logits (B, K), and masks (B, 1, H, W) or (B, n, H, W) in [0, 1]; 1 keeps a pixel.
+            Logits (B, K), and masks (B, 1, H, W) or (B, n, H, W) in [0, 1]; 1 keeps a pixel. With k
+            budgets (B, k, H, W) or, for n labels, (B, n, k, H, W).
 
         Raises:
-            InputError: The masker is not bound, or images or labels are malformed.
+            InputError: The masker is not bound, or images, labels or budgets are malformed.
         """
         self._follow_black_box()
         key = images.shape[1:]
@@ -208,8 +217,12 @@ class RealTimeMasker(Masker):
                 rows = len(images) if labels.ndim == 1 else labels.numel()
                 checks.labels(labels.flatten(), rows, logits.shape[1], "RealTimeMasker.predict")
             mask = self.decode(features, labels)
+            if budget is not None:
+                mask = _with_areas(mask, budget)
+                mask = mask.squeeze(1) if labels.ndim == 1 and mask.ndim == 5 else mask
         with torch.no_grad():  # tensors made in inference mode cannot be changed outside of it
-            return logits.clone(), resize_maps(mask, features.size).clamp(0, 1)
+            maps = resize_maps(mask.flatten(0, -4), features.size).clamp(0, 1)
+            return logits.clone(), maps.view(*mask.shape[:-2], *features.size)
 
     def inference_network(self, device: torch.device) -> MaskingNetwork:
         """A copy of the network with batch norms folded, made once per device.
@@ -297,6 +310,15 @@ class RealTimeMasker(Masker):
         """
         network, path = self.inference_network(torch.device("cpu")), Path(path).expanduser()
         return export_onnx(path, self.black_box, network, self.confidence, size, labels=labels)
+
+
+def _with_areas(masks: Mask, budget: float | Sequence[float]) -> Mask:
+    """Masks (B, n, h, w) of one area, or (B, n, k, h, w) of k areas."""
+    several = MaskerOutput(masks.flatten(0, 1)[:, None])
+    if isinstance(budget, int | float):
+        return several.nested((budget,)).view(masks.shape)
+    nested = several.nested(tuple(budget))
+    return nested.view(*masks.shape[:2], *nested.shape[1:])
 
 
 @final

@@ -47,6 +47,24 @@ def test_predict_gives_the_logits_and_the_masks_of_the_top_classes(made):
     assert torch.allclose(mask, masker(black_box, images, labels, generator=seeded()), atol=1e-4)
 
 
+def test_predict_gives_nested_masks_of_several_areas_in_one_pass(made):
+    black_box, masker, images = made
+    labels = torch.tensor([[0, 1], [2, 3], [1, 1], [3, 0]])
+    areas = (0.05, 0.2, 0.6)
+    logits, nested = masker.predict(images, labels[:, 0], budget=areas)
+    assert torch.allclose(logits, black_box(images), atol=1e-4)
+    assert nested.shape == (4, 3, *images.shape[2:])
+    assert torch.allclose(nested.mean((2, 3)), torch.tensor(areas).expand(4, -1), atol=0.01)
+    assert bool((nested[:, :-1] <= nested[:, 1:] + 1e-6).all())
+    assert torch.allclose(masker.predict(images, labels[:, 0], budget=0.2)[1], nested[:, 1:2])
+    several = masker.predict(images, labels, budget=areas)[1]
+    assert several.shape == (4, 2, 3, *images.shape[2:])
+    assert torch.allclose(several[:, 0], nested, atol=1e-5)
+    assert masker.predict(images, labels, budget=0.2)[1].shape == (4, 2, *images.shape[2:])
+    explained = masker.with_budget(0.2)(black_box, images, labels[:, 0], generator=seeded())
+    assert torch.allclose(explained, nested[:, 1:2], atol=1e-3)
+
+
 def test_predict_gives_masks_of_several_classes(made):
     black_box, masker, images = made
     labels = torch.tensor([[0, 1], [2, 3], [1, 1], [3, 0]])
