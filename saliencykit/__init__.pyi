@@ -26,6 +26,7 @@ from .core.objective import Term as Term
 from .core.objective import Trial as Trial
 from .core.objective import run_trial as run_trial
 from .data.dataset import Dataset as Dataset
+from .evaluation.batch_scorer import BatchScorer as BatchScorer
 from .evaluation.evaluate_maskers import evaluate as evaluate
 from .evaluation.scores import Scores as Scores
 from .explanation.batch_explainer import BatchExplainer as BatchExplainer

@@ -8,6 +8,7 @@ import numpy as np
 
 from saliencykit.core.errors import InputError
 from saliencykit.data.record import Label, Record
+from saliencykit.data.table import read_boxes
 
 _MISSING = {"int64": -1, "double": nan, "string": "", "binary": b""}
 """By Arrow type, the value for none where a column has no nulls: its type must not change."""
@@ -19,8 +20,8 @@ def batch_records(batch: Any) -> Iterator[Record]:
     Args:
         batch: A mapping of columns (Ray Data, `datasets`), a pandas DataFrame, or an Arrow table or
             record batch. `image`: paths, bytes of image files, arrays, PIL images, or structs with
-            `bytes` or `path`. Optional: `label`, where None, NaN and empty text are none, and `id`,
-            which names the image in messages.
+            `bytes` or `path`. Optional: `label`, where None, NaN and empty text are none; `boxes`,
+            bounding boxes in pixels of the image; and `id`, which names the image in messages.
 
     Raises:
         InputError: It is no batch, or has no column `image`.
@@ -30,13 +31,35 @@ def batch_records(batch: Any) -> Iterator[Record]:
             "a batch is a mapping, a DataFrame or an Arrow table with a column 'image'; got "
             f"{type(batch).__name__} with {', '.join(map(str, _names(batch))) or 'no columns'}."
         )
-    images = _values(batch, "image")
-    given = {name: _values(batch, name) for name in ("label", "id") if name in _names(batch)}
-    for row, image in enumerate(images):
-        if isinstance(image, Mapping):  # an image of Hugging Face or Spark that is not decoded
-            image = image.get("bytes") or image.get("path")
-        name = str(given["id"][row]) if "id" in given else str(row)
-        yield Record(name, image, _label(given["label"][row]) if "label" in given else None)
+    images = column(batch, "image") or []
+    none = [None] * len(images)
+    ids = column(batch, "id") or range(len(images))
+    columns = (images, ids, column(batch, "label") or none, column(batch, "boxes") or none)
+    for image, name, label, boxes in zip(*columns, strict=True):
+        read, failure = None, None
+        try:
+            read = None if boxes is None else read_boxes(boxes)
+        except (TypeError, ValueError):
+            failure = f"the boxes are {boxes!r}; expected rows of x0, y0, x1, y1."
+        yield Record(str(name), undecoded(image), _label(label), read, failure)
+
+
+def column(batch: Any, name: str) -> list[Any] | None:
+    """The values of a column; None where the batch has none of this name."""
+    if name not in _names(batch):
+        return None
+    values = batch.column(name) if hasattr(batch, "to_pydict") else batch[name]
+    return values.to_pylist() if hasattr(values, "to_pylist") else list(values)
+
+
+def undecoded(image: Any) -> Any:
+    """Bytes or path of an image of Hugging Face or Spark that is not decoded; others as they are.
+
+    Example:
+        >>> undecoded({"bytes": None, "path": "a.png"}), undecoded("b.png")
+        ('a.png', 'b.png')
+    """
+    return (image.get("bytes") or image.get("path")) if isinstance(image, Mapping) else image
 
 
 def with_columns(batch: Any, columns: Mapping[str, tuple[str, Sequence[Any]]]) -> Any:
@@ -78,11 +101,6 @@ def _names(batch: Any) -> list[Any]:
     if hasattr(batch, "to_pydict"):
         return list(batch.schema.names)
     return list(batch) if hasattr(batch, "keys") else []
-
-
-def _values(batch: Any, name: str) -> list[Any]:
-    column = batch.column(name) if hasattr(batch, "to_pydict") else batch[name]
-    return column.to_pylist() if hasattr(column, "to_pylist") else list(column)
 
 
 def _label(value: Any) -> Label | None:

@@ -138,7 +138,7 @@ def _record(folder: Path, row: Mapping[str, Any]) -> Record:
     if not name:
         return Record("", "", failure="this row has no path.")
     try:
-        boxes = None if row.get("boxes") is None else _boxes(row["boxes"])
+        boxes = None if row.get("boxes") is None else read_boxes(row["boxes"])
     except (TypeError, ValueError, OverflowError):
         return Record(
             name,
@@ -150,7 +150,12 @@ def _record(folder: Path, row: Mapping[str, Any]) -> Record:
     return Record(name, folder / Path(name).expanduser(), label, boxes)
 
 
-def _boxes(given: Any) -> Tensor:
+def read_boxes(given: Any) -> Tensor:
+    """Bounding boxes (n, 4), from text `x0 y0 x1 y1;x0 y0 x1 y1` or rows of numbers.
+
+    Raises:
+        ValueError: They are malformed.
+    """
     parts = (
         [part.replace(",", " ").split() for part in given.split(";") if part.strip()]
         if (isinstance(given, str))

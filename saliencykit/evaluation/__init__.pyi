@@ -1,3 +1,4 @@
+from .batch_scorer import BatchScorer as BatchScorer
 from .bootstrap import interval as interval
 from .bootstrap import standard_error as standard_error
 from .evaluate_maskers import evaluate as evaluate

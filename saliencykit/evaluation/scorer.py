@@ -11,7 +11,7 @@ from torch import Generator
 from saliencykit.black_boxes.cached import CachedCopies, CachedLogits
 from saliencykit.core.checks import name_of, reason_of
 from saliencykit.core.errors import DeviceMemoryError, SaliencyKitError
-from saliencykit.core.masker import Masker
+from saliencykit.core.masker import Masker, resize_maps
 from saliencykit.core.metric import Metric, Sample
 from saliencykit.core.output import reported
 from saliencykit.core.types import Images, Labels, Mask
@@ -52,12 +52,15 @@ class Scorer:
     metrics: Mapping[str, Metric]
     seed: int
 
-    def score(self, batch: Batch, maskers: Sequence[str]) -> Iterator[list[ScoredMask]]:
+    def score(
+        self, batch: Batch, maskers: Sequence[str], masks: Mapping[int, Mask] | None = None
+    ) -> Iterator[list[ScoredMask]]:
         """Score one batch: a list of rows in the order of the images for each of the maskers.
 
         Args:
             batch: Images of one size, or one that could not be read.
             maskers: Names of the maskers to score.
+            masks: By index the masks (1, 1, h, w) of any size, instead of the maskers' own.
 
         Raises:
             DeviceMemoryError: The device's memory is too small for the batch.
@@ -74,6 +77,7 @@ class Scorer:
             Sample(sample.images.to(device), sample.labels.to(device), boxes, batch.names),
             batch.indices,
             CachedLogits(self.black_box),
+            None if masks is None else _at_size(sample.images, [masks[i] for i in batch.indices]),
         )
         predicted, seconds = self._query_whole_images(some, maskers)
         for name in maskers:
@@ -132,7 +136,9 @@ class Scorer:
             logits = some.black_box(images)
         probabilities = reported(logits, labels, some.black_box.output).tolist()
         started = self._now()
-        mask = masker(self.black_box, images, labels, generator=self._generator())
+        mask = some.masks
+        if mask is None:
+            mask = masker(self.black_box, images, labels, generator=self._generator())
         seconds = (self._now() - started + seconds) / len(some)
         scores: list[dict[str, float]] = [{} for _ in probabilities]
         failures: list[list[str]] = [[] for _ in probabilities]
@@ -194,6 +200,12 @@ def score_name(name: str, metric: Metric, part: str) -> str:
     return name if part == name_of(metric) else f"{name}/{part}"
 
 
+def _at_size(images: Images, masks: Sequence[Mask]) -> Mask:
+    """Masks as the images need them."""
+    size = images.shape[-2:]
+    return torch.cat([resize_maps(each, size).clamp(0, 1) for each in masks]).to(images)
+
+
 @dataclass(frozen=True)
 class _Images:
     """Images on the device, with what the black box said of them."""
@@ -201,6 +213,7 @@ class _Images:
     sample: Sample
     indices: tuple[int, ...]
     black_box: CachedLogits  # for the metrics
+    masks: Mask | None = None  # where they are given
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -208,7 +221,8 @@ class _Images:
     def only(self, i: int) -> "_Images":
         """One image, as a view of the same memory, which `CachedLogits` recognizes."""
         sample = replace(sample_rows(self.sample, [i]), images=self.sample.images[i : i + 1])
-        return _Images(sample, self.indices[i : i + 1], self.black_box)
+        masks = None if self.masks is None else self.masks[i : i + 1]
+        return _Images(sample, self.indices[i : i + 1], self.black_box, masks)
 
     def row(self, i: int, masker: str, **fields: object) -> Row:
         """The row of one image."""

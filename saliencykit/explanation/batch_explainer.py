@@ -1,26 +1,19 @@
-"""BatchExplainer: a batch of images in, a batch of results out, wherever an engine calls it."""
+"""BatchExplainer: a batch of images in, a batch of explanations out."""
 
 import functools
-import importlib
-import inspect
 import io
-import pickle
-from collections.abc import Callable, Mapping
-from dataclasses import KW_ONLY, dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, final
 
 from PIL import Image
 from torch import Tensor
 
-from saliencykit.core import checks, rng
 from saliencykit.core.alternative import Alternative
-from saliencykit.core.checks import name_of, reason_of
-from saliencykit.core.errors import InputError
 from saliencykit.core.masker import Masker
-from saliencykit.data.batch_columns import batch_records, with_columns
+from saliencykit.data.batch_function import BatchFunction
 from saliencykit.data.batches import in_blocks
-from saliencykit.data.dataset import Dataset
-from saliencykit.data.record import Label
+from saliencykit.data.record import Record
 from saliencykit.explanation.dataset_worker import Explained, Worker
 
 _COLUMNS = {
@@ -32,7 +25,7 @@ _COLUMNS = {
 
 @final
 @dataclass(frozen=True)
-class BatchExplainer:
+class BatchExplainer(BatchFunction):
     """Explains batches of images for an engine that distributes them: Ray Data, Hugging Face
     `datasets.map`, Spark, a job array.
 
@@ -83,51 +76,30 @@ class BatchExplainer:
         ([2, -1], [0.47, nan], b'PNG')
     """
 
-    model: object = "demo"
     _: KW_ONLY
     masker: Masker | str | None = None
     budget: float | None = None
     alternative: Alternative | str | None = None
-    label: Label | None = None
-    classes: Mapping[str, int] | None = None
     verify: bool = True
-    seed: int = 0
-    batch_size: int = 16
 
-    def __post_init__(self) -> None:
-        checks.seed(self.seed, "BatchExplainer")
-        if not isinstance(self.batch_size, int) or self.batch_size < 1:
-            raise InputError(f"BatchExplainer(batch_size={self.batch_size!r}): an integer >= 1.")
-
-    def __call__(self, batch: Any) -> Any:
-        """The batch with the results in place of the images."""
-        records, worker = list(batch_records(batch)), self._worker
-        black_box = worker.black_box.black_box
-        use_labels = self.label is None
-        images = Dataset(records, black_box, classes=self.classes, use_labels=use_labels)
-        with rng.isolated(black_box.device):
-            explained = [
-                each
-                for block in in_blocks(images.load(), self.batch_size)
-                for each in worker.explain(block)
-            ]
-        rows = list(map(_columns, explained))
-        return with_columns(
-            batch, {name: (kind, [row[name] for row in rows]) for name, kind in _COLUMNS.items()}
-        )
+    def columns(
+        self, batch: Any, records: Sequence[Record]
+    ) -> Mapping[str, tuple[str, Sequence[Any]]]:
+        """The rows of the images, explained in blocks of `batch_size`."""
+        blocks = in_blocks(self.images(records).load(), self.batch_size)
+        rows = [_columns(each) for block in blocks for each in self._worker.explain(block)]
+        return {name: (kind, [row[name] for row in rows]) for name, kind in _COLUMNS.items()}
 
     @functools.cached_property
     def _worker(self) -> Worker:
-        options = {name: value for name, value in self._options().items() if name != "batch_size"}
-        model = options.pop("model")
-        return Worker.of(model() if _is_factory(model) else model, **options)
-
-    def _options(self) -> dict[str, Any]:
-        return {field.name: getattr(self, field.name) for field in fields(self)}
-
-    def __getstate__(self) -> dict[str, Any]:
-        """The arguments: what was loaded stays in its process."""
-        return {name: _portable(value, name) for name, value in self._options().items()}
+        return Worker.of(
+            self.black_box,
+            masker=self.masker,
+            alternative=self.alternative,
+            label=None,  # the images have it
+            verify=self.verify,
+            seed=self.seed,
+        )
 
 
 def _columns(explained: Explained) -> dict[str, Any]:
@@ -143,55 +115,3 @@ def _png(map_: Tensor) -> bytes:
     file = io.BytesIO()
     Image.fromarray(map_.numpy()).save(file, format="PNG")
     return file.getvalue()
-
-
-def _is_factory(model: object) -> bool:
-    """Whether a model is a function that makes one: it can be called without an image."""
-    if not (
-        inspect.isroutine(model) or inspect.isclass(model) or isinstance(model, functools.partial)
-    ):
-        return False
-    try:
-        inspect.signature(model).bind()
-    except (TypeError, ValueError):
-        return False
-    return True
-
-
-@dataclass(frozen=True)
-class _Pickled:
-    """A value as bytes, which is the value itself again when these are read."""
-
-    read: Callable[[bytes], Any]
-    content: bytes
-
-    def __reduce__(self) -> tuple[Callable[[bytes], Any], tuple[bytes]]:
-        return self.read, (self.content,)
-
-
-def _portable(value: object, name: str) -> object:
-    """The value, or its bytes where only the pickle of an engine can write it.
-
-    Raises:
-        InputError: None can.
-    """
-    try:
-        pickle.dumps(value)
-        return value
-    except Exception as error:
-        for library in ("cloudpickle", "dill"):  # of Ray and Spark, of Hugging Face
-            try:
-                engine = importlib.import_module(library)
-                return _Pickled(engine.loads, engine.dumps(value))
-            except Exception:  # not installed, or it cannot either
-                continue
-        advice = (
-            "Give its name, model='timm:resnet18', or a function of a module that loads it there, "
-            "model=load, with def load(): return ..."
-            if name == "model"
-            else f"Write {name}='...', a name with options."
-        )
-        raise InputError(
-            f"{name}={name_of(value)} cannot be sent to another process ({reason_of(error)}). "
-            f"{advice}"
-        ) from error
