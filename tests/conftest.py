@@ -19,7 +19,7 @@ from saliencykit.testing.black_boxes import PlantedEvidence
 torch.set_num_threads(1)
 
 _SLOW_MACHINES = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
-settings.register_profile("quick", max_examples=25, derandomize=True, **_SLOW_MACHINES)
+settings.register_profile("quick", max_examples=12, derandomize=True, **_SLOW_MACHINES)
 # pytest --hypothesis-profile=deep
 settings.register_profile("deep", max_examples=500, **_SLOW_MACHINES)
 settings.load_profile("quick")

@@ -4,6 +4,7 @@ import ast
 import subprocess
 import sys
 from collections import Counter
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -58,7 +59,7 @@ def test_only_optional_or_slow_packages_are_imported_inside_functions():
     imports = {
         f"{path.relative_to(PACKAGE).as_posix()}: {name}"
         for path in FILES
-        for function in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for function in _nodes(path)
         if isinstance(function, ast.FunctionDef)
         for node in ast.walk(function)
         for name in _imported(node)
@@ -72,10 +73,15 @@ def test_no_module_imports_the_root():
     imports = {
         str(path.relative_to(PACKAGE))
         for path in FILES
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for node in _nodes(path)
         if "saliencykit" in _imported(node)
     }
     assert sorted(imports) == []
+
+
+@cache
+def _nodes(path: Path) -> list[ast.AST]:
+    return list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
 
 
 def _imported(node: ast.AST) -> list[str]:

@@ -15,9 +15,9 @@ from saliencykit.testing import check_masker
 QUICK = {
     "saliencykit/timm": "timm:test_resnet,pretrained=false,num_classes=7",
     "saliencykit/torchvision": "torchvision:shufflenet_v2_x0_5,weights=none,num_classes=7,size=64",
-    "saliencykit/iterative": "iterative:steps=5",
-    "saliencykit/meaningful-perturbation": "meaningful-perturbation:steps=5",
-    "saliencykit/extremal-perturbation": "extremal-perturbation:steps=3",
+    "saliencykit/iterative": "iterative:steps=2",
+    "saliencykit/meaningful-perturbation": "meaningful-perturbation:steps=2",
+    "saliencykit/extremal-perturbation": "extremal-perturbation:steps=2",
     "saliencykit/rise": "rise:samples=20",
     "saliencykit/integrated-gradients": "integrated-gradients:steps=5",
     "saliencykit/smoothgrad": "smoothgrad:samples=9",

@@ -152,18 +152,18 @@ TORCHVISION = {
     "VisionTransformer": "vit_b_16@96",
 }
 QUICK = (
-    "timm:test_convnext",
-    "timm:test_efficientnet",
+    "timm:test_convnext@64",
+    "timm:test_efficientnet@64",
     "timm:test_maxvit",
-    "timm:test_nfnet",
+    "timm:test_nfnet@64",
     "timm:test_vit",
     "timm:levit_128s",
-    "timm:mobilenetv3_small_050",
-    "timm:resnet10t",
-    "timm:starnet_s050",
-    "timm:xcit_nano_12_p16_224",
-    "torchvision:shufflenet_v2_x0_5",
-    "torchvision:squeezenet1_1",
+    "timm:mobilenetv3_small_050@64",
+    "timm:resnet10t@64",
+    "timm:starnet_s050@64",
+    "timm:xcit_nano_12_p16_224@64",
+    "torchvision:shufflenet_v2_x0_5@64",
+    "torchvision:squeezenet1_1@64",
 )
 
 

@@ -28,7 +28,6 @@ SMALL = {
     "write-a-plugin": {},
 }
 """Values for the parameter cell; notebooks without one are fast anyway."""
-SLOW = ("compare-methods", "train-a-masker", "write-a-plugin")  # 10 to 20 s of processor time each
 MOST = 400_000  # bytes of a notebook
 
 
@@ -118,9 +117,8 @@ def test_the_settings_that_determine_the_running_time_are_in_the_first_cell(name
     ] == list(SMALL[name])
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in SMALL]
-)
+@pytest.mark.slow  # a kernel of its own; the quick tests run the page's blocks, in test_docs
+@NAMES
 def test_a_notebook_runs(name, tmp_path):
     notebook = notebooks.notebook_of(TUTORIALS / f"{name}.md")
     if SMALL[name]:

@@ -13,7 +13,7 @@ def test_every_way_gives_the_same_masks(monkeypatch):
     )
     monkeypatch.setattr(frames, "network", lambda name: model)
     monkeypatch.setattr(frames.torch, "compile", lambda module: module)
-    found = frames.lines("tiny", 64, 2, torch.device("cpu"), 2, True)
+    found = frames.lines("tiny", 32, 2, torch.device("cpu"), 2, True)
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in found]
     names = [row[3] for row in cells]
     assert names[:3] == ["float32", "bfloat16", "compiled"]

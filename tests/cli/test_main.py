@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from saliencykit.cli.main import main
 from saliencykit.testing.part_images import machine_parts
 
 RUN = [sys.executable, "-m", "saliencykit"]
+Command = Callable[..., tuple[int, str, str]]
 
 
 def run(*args: str, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
@@ -32,14 +34,14 @@ def run(*args: str, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_explain_without_arguments_explains_the_demo_photo_offline(tmp_path: Path) -> None:
-    done = run("explain", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "espresso" in done.stdout
-    assert "model: demo, 200 classes, 80 px; use --model for yours\n" in done.stdout
-    assert re.search(
-        r"^kept \d\d\.\d%, dropped \d\.\d%: this region alone", done.stdout, re.MULTILINE
-    )
+def test_explain_without_arguments_explains_the_demo_photo_offline(
+    tmp_path: Path, command: Command
+) -> None:
+    code, out, err = command("explain")
+    assert code == 0, err
+    assert "espresso" in out
+    assert "model: demo, 200 classes, 80 px; use --model for yours\n" in out
+    assert re.search(r"^kept \d\d\.\d%, dropped \d\.\d%: this region alone", out, re.MULTILINE)
     with Image.open(tmp_path / "explanation" / "overlay-0000.png") as overlay:
         assert overlay.size == (480, 380)
     assert {p.name for p in (tmp_path / "explanation").iterdir()} == {
@@ -47,22 +49,12 @@ def test_explain_without_arguments_explains_the_demo_photo_offline(tmp_path: Pat
     }  # fmt: skip
 
 
-def test_json_is_the_only_output_on_stdout(tmp_path: Path) -> None:
+def test_json_is_the_only_output_on_stdout(tmp_path: Path, command: Command) -> None:
     Image.new("RGB", (70, 50), (90, 120, 30)).save(tmp_path / "a.png")
-    done = run(
-        "explain",
-        "a.png",
-        "--masker",
-        "rise:samples=16",
-        "--label",
-        "3",
-        "--json",
-        "--output",
-        "here",
-        cwd=tmp_path,
-    )
-    assert done.returncode == 0, done.stderr
-    facts = json.loads(done.stdout)
+    options = ("--masker", "rise:samples=16", "--label", "3", "--json", "--output", "here")
+    code, out, err = command("explain", "a.png", *options)
+    assert code == 0, err
+    facts = json.loads(out)
     (row,) = facts["images"]
     assert row["image"] == "a.png"
     assert row["label"] == 3
@@ -246,9 +238,9 @@ def test_an_interrupted_fit_tells_how_to_resume(
     ]
 
 
-def test_plugins_and_doctor_list_what_is_installed(tmp_path: Path) -> None:
-    listed = run("plugins", "list", cwd=tmp_path)
-    assert listed.returncode == 0, listed.stderr
+def test_plugins_and_doctor_list_what_is_installed(command: Command) -> None:
+    code, listed, err = command("plugins", "list")
+    assert code == 0, err
     for name in (
         "saliencykit/rise",
         "saliencykit/blur",
@@ -256,11 +248,11 @@ def test_plugins_and_doctor_list_what_is_installed(tmp_path: Path) -> None:
         "saliencykit/area",
         "saliencykit/saliency-score",
     ):
-        assert name in listed.stdout
-    health = run("doctor", cwd=tmp_path)
-    assert health.returncode == 0, health.stdout
+        assert name in listed
+    code, health, _ = command("doctor")
+    assert code == 0, health
     for word in ("python", "torch", "devices", "demo model"):
-        assert word in health.stdout
+        assert word in health
 
 
 @pytest.mark.slow

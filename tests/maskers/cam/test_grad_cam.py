@@ -36,7 +36,7 @@ TINY = (
     "timm:test_vit4",
     "timm:resnet10t@64",
     "timm:levit_128s",
-    "timm:xcit_nano_12_p16_224",
+    "timm:xcit_nano_12_p16_224@112",
     "torchvision:swin_t@96",
     "torchvision:squeezenet1_1@128",
 )

@@ -1,7 +1,5 @@
 """Gradient maskers against Captum, against the formulas written out, and in batches."""
 
-import subprocess
-import sys
 from dataclasses import replace
 
 import pytest
@@ -84,19 +82,6 @@ def test_results_are_captums_in_double_precision(make, masker, name, options):
     theirs = theirs.detach().sum(1, keepdim=True)
     ours = attribute(masker, x, black_box=TorchBlackBox(net, mean=MEAN, std=STD, size=16))
     assert (ours.attributions - theirs).abs().max() < 1e-5 * theirs.abs().max()
-
-
-def test_the_four_maskers_do_not_import_captum():
-    program = """
-import sys, torch
-sys.modules["captum"] = None
-from saliencykit.maskers.gradient import input_gradients as maskers
-from saliencykit.testing.black_boxes import PlantedEvidence
-black_box, g = PlantedEvidence(), torch.Generator().manual_seed(0)
-for name in ("Gradient", "InputXGradient", "IntegratedGradients", "SmoothGrad"):
-    getattr(maskers, name)()(black_box, *black_box.examples(2, generator=g), generator=g)
-"""
-    subprocess.run([sys.executable, "-c", program], check=True, stdin=subprocess.DEVNULL)
 
 
 def test_gradient_is_the_largest_channel_and_the_mask_its_magnitude():
