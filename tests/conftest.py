@@ -32,7 +32,10 @@ def _same_start() -> None:
     """
     random.seed(0)
     np.random.seed(0)
-    torch.manual_seed(0)
+    # torch.manual_seed also writes a stack trace for each kind of accelerator: a millisecond
+    torch.default_generator.manual_seed(0)
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed_all(0)
 
 
 @pytest.fixture

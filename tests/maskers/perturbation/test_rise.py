@@ -119,13 +119,20 @@ def test_standard_error_of_the_mean_estimate_comes_from_eight_groups_of_pairs():
     assert torch.allclose(output.standard_error[0, 0], means.std(0) / math.sqrt(8), atol=1e-6)
 
 
+@pytest.fixture(scope="module")
+def converged():
+    """The map of many samples, for the first example of seed 5."""
+    black_box = PlantedEvidence()
+    images, labels = black_box.examples(1, generator=Generator().manual_seed(5))
+    return attribute(Rise(samples=16000), black_box, images, labels, 99).attributions
+
+
 @pytest.mark.parametrize("estimate", ["linear", "mean"])
 @pytest.mark.parametrize("samples", [128, 512])
 def test_standard_error_estimates_the_distance_to_the_map_of_many_samples(
-    black_box, estimate, samples
+    black_box, converged, estimate, samples
 ):
     images, labels = black_box.examples(1, generator=Generator().manual_seed(5))
-    converged = attribute(Rise(samples=20000), black_box, images, labels, 99).attributions
     repeats = [
         attribute(Rise(samples=samples, estimate=estimate), black_box, images, labels, seed)
         for seed in range(12)
@@ -138,7 +145,7 @@ def test_standard_error_estimates_the_distance_to_the_map_of_many_samples(
 def test_regression_needs_fewer_masks_for_the_same_map(black_box):
     images, labels = black_box.examples(1, generator=Generator().manual_seed(5), size=32)
     converged = attribute(
-        Rise(samples=20000, estimate="mean", sampling="random"), black_box, images, labels, 99
+        Rise(samples=8000, estimate="mean", sampling="random"), black_box, images, labels, 99
     ).attributions
     few = attribute(Rise(samples=256), black_box, images, labels).attributions
     many = attribute(
@@ -152,7 +159,7 @@ def test_target_correlation_stops_early_and_is_reached(black_box):
     counted = Counting(QueryOnly(black_box))
     output = attribute(Rise(samples=4000, target_correlation=0.95), counted, images, labels)
     assert counted.num_images < 2 * 1000
-    converged = attribute(Rise(samples=10000), black_box, images, labels, 99).attributions
+    converged = attribute(Rise(samples=6000), black_box, images, labels, 99).attributions
     for one, other in zip(output.attributions, converged, strict=True):
         assert torch.corrcoef(torch.stack([one.flatten(), other.flatten()]))[0, 1] > 0.93
 
