@@ -189,8 +189,8 @@ def kill_often(command: list[str], out: Path, kills: int, count: int) -> list[in
 
 
 def rows_in(out: Path) -> int:
-    """Lines of rows, finished or not."""
-    return sum(path.read_bytes().count(b"\n") for path in out.glob("rows*.jsonl"))
+    """Rows that are written."""
+    return sum(path.read_bytes().count(b"\n") for path in out.glob("blocks/*.jsonl"))
 
 
 def difference(one: Path, other: Path) -> str:

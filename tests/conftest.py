@@ -13,6 +13,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
+from saliencykit.runs import write_buffer
 from saliencykit.testing.black_boxes import PlantedEvidence
 
 # small tensors: threads cost more than they bring, and sums come out the same everywhere
@@ -108,6 +109,12 @@ def full_disk(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Path, str]
         monkeypatch.setattr(Path, "open", opened)
 
     return fill
+
+
+@pytest.fixture
+def written_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs write every batch of results as soon as it is there."""
+    monkeypatch.setattr(write_buffer, "SECONDS", 0.0)
 
 
 @pytest.fixture

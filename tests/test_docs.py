@@ -13,6 +13,7 @@ import saliencykit
 from saliencykit.cli.main import app
 from saliencykit.core import errors
 from saliencykit.demo import demo_image
+from saliencykit.explanation import explain_dataset
 from saliencykit.registry import hookspecs
 from saliencykit.registry.coerce import create
 from saliencykit.registry.manager import KINDS, registry
@@ -127,6 +128,20 @@ def test_the_block_of_an_engine_explains_a_folder(
     rows = pandas.concat([pandas.read_parquet(file) for file in files if file.exists()])
     assert (len(rows), set(rows["failure"].fillna(""))) == (3, {""})
     assert (rows["area"] > 0).all()
+
+
+def test_the_worst_classes_of_a_parquet_run_are_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("duckdb")
+    pytest.importorskip("pyarrow")
+    monkeypatch.chdir(tmp_path)
+    options = {"masker": "center-box", "format": "parquet"}
+    explain_dataset("demo", [(demo_image(), "tabby")], output_dir="run", **options)
+    blocks = ENGINE_BLOCK.findall((ROOT / "docs" / "how-to" / "cluster.md").read_text())
+    (block,) = [block for block in blocks if block.startswith("import duckdb")]
+    exec(compile(block, "duckdb", "exec"), {"__name__": "page"})
+    assert "tabby" in capsys.readouterr().out
 
 
 def test_imports_and_arguments_on_slow_pages_are_right(

@@ -82,6 +82,7 @@ def explain(
     num_workers: explain_dataset.NumWorkers = None,
     resume: explain_dataset.Resume = True,
     shard: explain_dataset.Shard = None,
+    form: explain_dataset.Format = None,
     fps: explain_video.Fps = None,
     smoothing: explain_video.Smoothing = 0.75,
 ) -> None:
@@ -107,7 +108,8 @@ def explain(
     shared["repeats"] = repeats
     shared |= {"labels": labels, "max_images": max_images, "batch_size": batch_size}
     shared |= {"map_dtype": map_dtype, "overlays": overlays, "num_workers": num_workers}
-    explain_dataset.explain_dataset((images or [""])[0], resume=resume, shard=shard, **shared)
+    shared |= {"resume": resume, "shard": shard, "format": form}
+    explain_dataset.explain_dataset((images or [""])[0], **shared)
 
 
 def _explain_images(

@@ -46,6 +46,12 @@ Shard: TypeAlias = Annotated[
         rich_help_panel=_PANEL,
     ),
 ]
+Format: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--format", help="Format of rows and masks: jsonl or parquet.", rich_help_panel=_PANEL
+    ),
+]
 
 
 def is_dataset(images: Sequence[str] | None) -> bool:
@@ -101,14 +107,15 @@ def explain_dataset(
         emit_json(_facts(summary, output) | {"seconds": round(seconds, 3)})
     else:
         print_summary(summary, scores=saved.manifest.get("output") == "score")
-        say(f"wrote table.csv, rows.jsonl and maps to {saved.folder} in {seconds:.0f} s")
-        if saved.folder != output:
+        if options["shard"] is not None:
+            say(f"wrote rows and masks to {output / 'blocks'} in {seconds:.0f} s")
             say(f"next, when all shards are done: saliencykit merge {output}")
             return
+        say(f"wrote table.csv, rows and masks to {output} in {seconds:.0f} s")
         say(f"next: saliencykit report {output}")
         say(f"      saliencykit evaluate --data DATA --masker stored:{output}")
     if summary.images and not summary.explained:
-        complain(f"No image could be explained; {output / 'rows.jsonl'} says why.")
+        complain(f"No image could be explained; {output / 'table.csv'} says why.")
         raise typer.Exit(3)
 
 
@@ -128,7 +135,7 @@ def print_summary(summary: "workflows.Summary", *, scores: bool = False) -> None
         more = f" and {count - 2} more" if count > 2 else ""
         say(f"no map for {', '.join(names[:2])}{more}: {reason}")
     if len(summary.failures) > _MAX_REASONS:
-        say(f"... and {len(summary.failures) - _MAX_REASONS} more reasons, in rows.jsonl")
+        say(f"... and {len(summary.failures) - _MAX_REASONS} more reasons, in table.csv")
 
 
 def _facts(summary: "workflows.Summary", output: Path) -> dict[str, Any]:

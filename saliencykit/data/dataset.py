@@ -52,7 +52,8 @@ class Dataset:
 
     Attributes:
         black_box: Prepares the images, and has the classes.
-        count: The number of images; None for an iterable whose length is unknown.
+        count: The number of images; None for an iterable whose length is unknown, until all of it
+            was read.
         description: What the data are, in words.
 
     Example:
@@ -168,7 +169,7 @@ class Dataset:
 
         tasks = (  # items of a user's data set are read here, in their order and in this thread
             (index, record if index in self._kept else record.fetched())
-            for index, record in enumerate(self._one_pass())
+            for index, record in self._counted(self._one_pass())
             if select is None or select(index, record.name)
         )
         if num_workers < 1:
@@ -281,6 +282,12 @@ class Dataset:
         records = chain(self._taken, self._pending)
         self._taken, self._pending = [], None
         return records
+
+    def _counted(self, records: Iterator[Record]) -> Iterator[tuple[int, Record]]:
+        index = -1
+        for index, record in enumerate(records):
+            yield index, record
+        self.count = index + 1 if self.count is None else self.count
 
     @staticmethod
     def _unique(records: Iterable[Record]) -> Iterator[Record]:

@@ -5,6 +5,7 @@ intervals.
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +27,13 @@ from saliencykit.evaluation.evaluation_settings import (
 from saliencykit.evaluation.gallery import Gallery
 from saliencykit.evaluation.missing_rows import MissingRows, OnRow
 from saliencykit.evaluation.run_directory import RunDirectory, file_names
-from saliencykit.evaluation.score_rows import append_rows
 from saliencykit.evaluation.scorer import Scorer
 from saliencykit.evaluation.scores import Scores
 from saliencykit.networks.target_layer import find_target_layer
 from saliencykit.registry.coerce import as_alternative, as_black_box
 from saliencykit.runs.distributed import Processes
 from saliencykit.runs.resumed_run import run_in, same_threads
+from saliencykit.runs.write_buffer import WriteBuffer
 
 _PREVIEW = 32  # images for metrics that need others than the scored one
 
@@ -166,20 +167,19 @@ def _evaluate_in_directory(
                 run.clear()
             run.begin(settings)
             known = {row.index: (row.sample, row.file_key, row.failure) for row in run.rows()}
-            stale = missing.data.stale((index, *facts) for index, facts in known.items())
-            if stale:
-                run.merge(without=stale)
+            run.merge(without=missing.data.stale((i, *facts) for i, facts in known.items()))
         processes.wait()
         stack.enter_context(same_threads(run.path))
         missing = replace(missing, known={row.key: row.sample for row in run.rows()})
         fill = as_alternative("blur").for_black_box(scorer.black_box)
         files = file_names(run.settings()["maskers"])  # also those of earlier calls
         gallery = Gallery(run.path, fill, scorer.seed, report_images, files)
-        for scored in missing:
-            for each in scored:
-                if each.image is not None and each.mask is not None:
-                    gallery.add(each.image, each.mask, each.row.index, each.row.masker)
-            append_rows(run.rows_of(processes.rank), [each.row for each in scored])
+        with WriteBuffer(partial(run.write, rank=processes.rank)) as buffer:
+            for scored in missing:
+                for each in scored:
+                    if each.image is not None and each.mask is not None:
+                        gallery.add(each.image, each.mask, each.row.index, each.row.masker)
+                buffer.add([each.row for each in scored])
         processes.wait()
         if processes.rank == 0:
             run.merge()

@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeAlias, final
 
-from saliencykit.core.errors import InputError
 from saliencykit.data.dataset import Dataset
 from saliencykit.evaluation.score_rows import Row
 from saliencykit.evaluation.scorer import ScoredMask, Scorer
 from saliencykit.runs.distributed import Processes
+from saliencykit.runs.division import Division
 
 OnRow: TypeAlias = Callable[[Row, int, int | None], object]
 """Called with each new row, the number of finished rows, and the total where it is known."""
@@ -37,29 +37,13 @@ class MissingRows:
 
     def __iter__(self) -> Iterator[list[ScoredMask]]:
         """The missing rows, a list for each batch and masker."""
-        maskers, count = self.scorer.maskers, self.data.count
+        maskers = self.scorer.maskers
         names = {index: name for (index, _), name in self.known.items()}
-        done = sum(
-            self._is_mine(index)
-            for index, masker in self.known
-            if masker in maskers and (count is None or index < count)
-        )
-        total = None if count is None else len(maskers) * sum(map(self._is_mine, range(count)))
-
-        def is_wanted(index: int, name: str) -> bool:
-            if names.get(index, name) != name:
-                raise InputError(
-                    f"the data set is not the one of the run directory: image {index} was "
-                    f"{names[index]!r}, and is {name!r} now."
-                )
-            first = index - index % self.batch_size
-            last = first + self.batch_size
-            block = range(first, last if count is None else min(last, count))
-            return self._is_mine(index) and any(
-                (place, masker) not in self.known for place in block for masker in maskers
-            )
-
-        for batch in self.data.batches(self.batch_size, select=is_wanted):
+        complete = {index for index in names if all((index, m) in self.known for m in maskers)}
+        part = Division(self.processes, self.batch_size, self.data.count, names, complete)
+        done = sum(part.counts(index) for index, masker in self.known if masker in maskers)
+        total = None if part.total is None else len(maskers) * part.total
+        for batch in self.data.batches(self.batch_size, select=part.is_missing):
             missing = [
                 name
                 for name in maskers
@@ -77,6 +61,3 @@ class MissingRows:
                     done += 1
                     if self.on_row is not None:
                         self.on_row(each.row, done, total)
-
-    def _is_mine(self, index: int) -> bool:
-        return index // self.batch_size % self.processes.count == self.processes.rank

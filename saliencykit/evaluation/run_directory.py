@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -13,7 +13,7 @@ from saliencykit.core.errors import InputError
 from saliencykit.evaluation.score_rows import Row, read_rows
 from saliencykit.runs.run_settings import continued
 from saliencykit.storage.atomic_files import refuse_links, write_text
-from saliencykit.storage.jsonl import row_files, rows_of
+from saliencykit.storage.jsonl import write_lines
 from saliencykit.storage.manifest import read_manifest
 from saliencykit.storage.typed_json import Count
 
@@ -45,8 +45,9 @@ class _Settings(Struct):
 class RunDirectory:
     """The directory of one evaluation.
 
-    It contains `settings.json`, `rows.jsonl` (and `rows-1.jsonl` ... of further processes, until
-    they are merged), `table.csv`, `table.json`, `images/`, `masks/`, `kept/`, `dropped/`, `lock`.
+    It contains `settings.json`, `rows.jsonl` (until the end in parts, such as the fourth one of the
+    first process, `rows-0-3.jsonl`), `table.csv`, `table.json`, `images/`, `masks/`, `kept/`,
+    `dropped/`, `lock`.
 
     Args:
         path: The directory; `begin` creates it.
@@ -63,9 +64,9 @@ class RunDirectory:
                 settings.
         """
         for folder in (self.path / name for name in _FOLDERS):
-            refuse_links(folder, *folder.glob("*"), *row_files(self.path))
+            refuse_links(folder, *folder.glob("*"), *self._row_files())
         if not (self.path / "settings.json").exists():
-            if row_files(self.path):
+            if self._row_files():
                 raise InputError(
                     f"{self.path} contains rows but no settings.json; choose another directory."
                 )
@@ -88,7 +89,7 @@ class RunDirectory:
     def clear(self) -> None:
         """Delete settings, rows and tables; other files are left alone."""
         names = ("settings.json", "table.csv", "table.json")
-        for path in (*(self.path / name for name in names), *row_files(self.path)):
+        for path in (*(self.path / name for name in names), *self._row_files()):
             path.unlink(missing_ok=True)
 
     def settings(self) -> dict[str, Any]:
@@ -103,23 +104,33 @@ class RunDirectory:
         """The finished rows, in the order of images and maskers."""
         order = {name: place for place, name in enumerate(self.settings()["maskers"])}
         return sorted(
-            read_rows(row_files(self.path)),
+            read_rows(self._row_files()),
             key=lambda row: (row.index, order.get(row.masker, len(order)), row.masker),
         )
 
-    def rows_of(self, rank: int) -> Path:
-        """The file that one process appends its rows to."""
-        return rows_of(self.path, rank)
+    def write(self, rows: Sequence[Row], rank: int) -> None:
+        """Write rows to a file of their own.
+
+        Args:
+            rows: At least one.
+            rank: Of this process, which alone writes files of this number.
+
+        Raises:
+            SaliencyKitError: The disk is full, or the directory cannot be written.
+        """
+        number = len(list(self.path.glob(f"rows-{rank}-*.jsonl")))
+        write_lines(self.path / f"rows-{rank}-{number}.jsonl", (row.line() for row in rows))
 
     def merge(self, without: Collection[int] = ()) -> None:
-        """Write the rows of all processes to one file, in order, without those of some images."""
-        text = "".join(row.line() + "\n" for row in self.rows() if row.index not in without)
-        path = self.rows_of(0)
-        if not path.exists() or path.read_bytes() != text.encode(errors="replace"):
-            write_text(path, text)
-        for part in row_files(self.path):
+        """Write all rows to one file, in order, without those of some images."""
+        path = self.path / "rows.jsonl"
+        write_lines(path, (row.line() for row in self.rows() if row.index not in without))
+        for part in self._row_files():
             if part != path:
                 part.unlink(missing_ok=True)
+
+    def _row_files(self) -> list[Path]:
+        return sorted(self.path.glob("rows*.jsonl"))
 
 
 def _only(settings: Mapping[str, Any], maskers: Iterable[str]) -> dict[str, Any]:

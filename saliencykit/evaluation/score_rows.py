@@ -1,9 +1,7 @@
-"""Rows of scores: one per image and masker, appended as JSON lines, so that a stopped run can be
-resumed.
-"""
+"""Rows of scores: one per image and masker, as JSON lines."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from math import nan
@@ -11,7 +9,7 @@ from pathlib import Path
 from typing import Any, final
 
 from saliencykit.core.errors import InputError
-from saliencykit.storage.jsonl import append_lines, typed_lines
+from saliencykit.storage.jsonl import typed_lines
 from saliencykit.storage.typed_json import Count, Finite, rounded, typed
 
 
@@ -76,22 +74,11 @@ class Row:
 
 
 def read_rows(paths: Iterable[Path]) -> list[Row]:
-    """The rows in some files, the first for each image and masker; incomplete lines of a stopped
-    run are skipped.
-    """
+    """The rows in some files, the first for each image and masker; what is no row is skipped."""
     rows: dict[tuple[int, str], Row] = {}
     for path in paths:
-        for _, data in typed_lines(path, dict[str, Any]):
+        for data in typed_lines(path, dict[str, Any]):
             with suppress(InputError):
                 row = Row.of(data)
                 rows.setdefault(row.key, row)
     return list(rows.values())
-
-
-def append_rows(path: Path, rows: Sequence[Row]) -> None:
-    """Append rows to a file, on lines of their own even after an incomplete line.
-
-    Raises:
-        SaliencyKitError: The disk is full, or the file cannot be written.
-    """
-    append_lines(path, (row.line() for row in rows))

@@ -1,26 +1,20 @@
 """BatchExplainer: a batch of images in, a batch of explanations out."""
 
 import functools
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, final
-
-from PIL import Image
-from torch import Tensor
 
 from saliencykit.core.alternative import Alternative
 from saliencykit.core.masker import Masker
 from saliencykit.data.batch_function import BatchFunction
 from saliencykit.data.batches import in_blocks
 from saliencykit.data.record import Record
-from saliencykit.explanation.dataset_worker import Explained, Worker
+from saliencykit.explanation.dataset_worker import Worker
+from saliencykit.storage.explanation_rows import ExplainedRow
+from saliencykit.storage.map_encoding import encoded
 
-_COLUMNS = {
-    "label": "int64", "label_name": "string", "probability": "double", "kept": "double",
-    "dropped": "double", "area": "double", "verdict": "string", "height": "int64", "width": "int64",
-    "mask": "binary", "failure": "string",
-}  # fmt: skip
+_LEFT_OUT = ("name", "index", "seconds", "image_key", "file_key")  # of the run, or the batch
 
 
 @final
@@ -87,8 +81,13 @@ class BatchExplainer(BatchFunction):
     ) -> Mapping[str, tuple[str, Sequence[Any]]]:
         """The rows of the images, explained in blocks of `batch_size`."""
         blocks = in_blocks(self.images(records).load(), self.batch_size)
-        rows = [_columns(each) for block in blocks for each in self._worker.explain(block)]
-        return {name: (kind, [row[name] for row in rows]) for name, kind in _COLUMNS.items()}
+        explained = [each for block in blocks for each in self._worker.explain(block)]
+        masks = [None if each.map is None else encoded(each.map) for each in explained]
+        rows = [
+            each.row.values() | {"mask": mask} for each, mask in zip(explained, masks, strict=True)
+        ]
+        kinds = {k: kind for k, kind in ExplainedRow.columns().items() if k not in _LEFT_OUT}
+        return {name: (kind, [row[name] for row in rows]) for name, kind in kinds.items()}
 
     @functools.cached_property
     def _worker(self) -> Worker:
@@ -100,18 +99,3 @@ class BatchExplainer(BatchFunction):
             verify=self.verify,
             seed=self.seed,
         )
-
-
-def _columns(explained: Explained) -> dict[str, Any]:
-    """The values of one row of a batch."""
-    row, (height, width) = explained.row, explained.row.size or (None, None)
-    named = {name: getattr(row, name, None) for name in _COLUMNS}
-    mask = None if explained.map is None else _png(explained.map)
-    verdict = None if row.verdict is None else str(row.verdict)
-    return named | {"height": height, "width": width, "mask": mask, "verdict": verdict}
-
-
-def _png(map_: Tensor) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(map_.numpy()).save(file, format="PNG")
-    return file.getvalue()

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,22 @@ from saliencykit.data.sources import is_folder, refuse_inside
 from saliencykit.explanation.dataset_job import DatasetJob, OnExplained
 from saliencykit.explanation.dataset_run import ExplanationsDirectory
 from saliencykit.explanation.dataset_worker import Worker
-from saliencykit.explanation.shard_merge import shard_directory
+from saliencykit.explanation.shard_merge import ShardNote
 from saliencykit.networks.model_fingerprint import fingerprint
 from saliencykit.registry.coerce import as_black_box
 from saliencykit.runs.distributed import Processes
+from saliencykit.runs.division import Division
 from saliencykit.runs.resumed_run import run_in, same_threads
 from saliencykit.runs.run_settings import command, text_of, versions
-from saliencykit.storage.map_shards import PRECISIONS, Precision
-from saliencykit.storage.saved_explanations import FORMAT, VERSION, SavedExplanations
+from saliencykit.storage.blocks import BLOCK_FORMATS, BlockFormat
+from saliencykit.storage.map_encoding import PRECISIONS, Precision
+from saliencykit.storage.saved_explanations import (
+    FORMAT,
+    VERSION,
+    SavedExplanations,
+    explanations_manifest,
+    is_saved,
+)
 
 
 def explain_dataset(
@@ -49,8 +58,9 @@ def explain_dataset(
     num_workers: int | None = None,
     on_row: OnExplained | None = None,
     shard: tuple[int, int] | str | None = None,
+    format: BlockFormat | None = None,
 ) -> SavedExplanations:
-    """Explain a data set into a directory, row by row, so that a killed run can be resumed.
+    """Explain a data set into a directory, block by block, so that a killed run can be resumed.
 
     A row depends on its image and the seed, so an interruption and the number of processes make no
     difference. An image that cannot be explained (it is damaged, the model does not have its class,
@@ -84,7 +94,10 @@ def explain_dataset(
             of several processes counts its own part.
         shard: Explain the part (3, 64) or `3/64` of the data, numbered from 0, without knowing of
             the other processes; `auto` takes it from the job array of Slurm or AWS Batch, `auto/64`
-            that of Kubernetes. `merge_shards` merges the parts.
+            that of Kubernetes. `merge_shards` checks that all parts are there.
+        format: Of the files with rows and masks: `jsonl` for JSON lines and safetensors, `parquet`
+            (which needs pyarrow) for one file with both. None: that of the run in `output_dir`,
+            or `jsonl`.
 
     Returns:
         The explanations on disk, of all processes.
@@ -106,7 +119,7 @@ def explain_dataset(
         >>> [row.label for row in saved.rows()]
         [0, 1, 2, 3]
     """
-    _check(seed, batch_size, overlays, num_workers, map_dtype)
+    _check(seed, batch_size, overlays, num_workers, map_dtype, format)
     black_box = averaged(as_black_box(model), repeats)
     worker = Worker.of(
         black_box,
@@ -121,54 +134,71 @@ def explain_dataset(
     )
     if shard is None:
         processes = Processes.of_this_launch(black_box.device)
-    else:
+    elif resume:
         processes = Processes.of_shard(shard)
+    else:
+        raise InputError(
+            "a shard cannot start again with resume=False (--no-resume), because the others have "
+            "results there; delete the directory."
+        )
     options = {"labels": labels, "classes": classes, "max_images": max_images}
     images = _opened(data, black_box, use_labels=label is None, **options)
-    folder = Path(output_dir).expanduser()
-    if processes.is_shard:
-        folder = shard_directory(folder, (processes.rank, processes.count))
-    run = ExplanationsDirectory(folder)
+    run = ExplanationsDirectory(Path(output_dir).expanduser())
     refuse_inside(run.path, data, "explain_dataset")
-    threads = default_num_workers(num_workers)
-    job = DatasetJob(worker, run, processes, batch_size, overlays, threads)
+    form = format or _format_of(run.path, resume)
+    part = Division(processes, batch_size, images.count)
     with ExitStack() as held:
         held.enter_context(rng.isolated(black_box.device))
         if processes.leads:
-            held.enter_context(run_in(run.path, resume=resume))
+            held.enter_context(run_in(run.path, resume=resume, alone=not processes.is_shard))
             if not resume:
                 run.clear()
-            manifest = _manifest(worker, images, max_images, batch_size)
-            if processes.is_shard:
-                manifest["division"] = {"batch": batch_size, "max_images": max_images}
-            run.begin(manifest, images)
+            run.begin(_manifest(worker, images, max_images, batch_size, form), images, part)
+        if processes.is_shard:
+            ShardNote(command()).write(run.path, processes)
         processes.wait()
         held.enter_context(same_threads(run.path))
-        job.work(images, on_row)
+        job = DatasetJob(worker, run, form, overlays, default_num_workers(num_workers))
+        job.work(images, replace(part, names=run.known()), on_row)
         processes.wait()
-        if processes.leads:
-            run.merge()
-            run.write_table()
+        if processes.is_shard:
+            ShardNote(command(), images.count).write(run.path, processes)
+        elif processes.leads:
+            run.finish()
         processes.wait()
         return SavedExplanations.load(run.path)
 
 
+def _format_of(run: Path, resume: bool) -> BlockFormat:
+    """That of the run in a directory, if there is one."""
+    known = explanations_manifest(run) if resume and is_saved(run) else {}
+    form: BlockFormat = known.get("blocks", "jsonl")
+    return form
+
+
 def _check(
-    seed: int, batch_size: int, overlays: int, num_workers: int | None, map_dtype: str
+    seed: int,
+    batch_size: int,
+    overlays: int,
+    num_workers: int | None,
+    map_dtype: str,
+    form: str | None,
 ) -> None:
-    if map_dtype not in PRECISIONS:
-        raise InputError(
-            f"explain_dataset(map_dtype={map_dtype!r}): one of {', '.join(PRECISIONS)}."
-        )
+    for name, value, known in (
+        ("map_dtype", map_dtype, PRECISIONS),
+        ("format", form or "jsonl", BLOCK_FORMATS),
+    ):
+        if value not in known:
+            raise InputError(f"explain_dataset({name}={value!r}): one of {', '.join(known)}.")
     checks.seed(seed, "explain_dataset")
     least = {"batch_size": (batch_size, 1), "overlays": (overlays, 0)}
-    for name, (value, low) in (least | {"num_workers": (num_workers or 0, 0)}).items():
-        if not isinstance(value, int) or value < low:
-            raise InputError(f"explain_dataset({name}={value!r}): an integer >= {low}.")
+    for name, (number, low) in (least | {"num_workers": (num_workers or 0, 0)}).items():
+        if not isinstance(number, int) or number < low:
+            raise InputError(f"explain_dataset({name}={number!r}): an integer >= {low}.")
 
 
 def _manifest(
-    worker: Worker, images: Dataset, max_images: int | None, batch_size: int
+    worker: Worker, images: Dataset, max_images: int | None, batch_size: int, form: BlockFormat
 ) -> dict[str, Any]:
     """How the explanations are made: enough to make them again, and to recognize the run."""
     black_box = worker.black_box.black_box
@@ -184,7 +214,9 @@ def _manifest(
         "seed": worker.seed,
         "data": images.description,
         "max_images": max_images,
+        "images": images.count,
         "batch": batch_size,
+        "blocks": form,
         "versions": versions(),
         "command": command(),
     }

@@ -27,7 +27,7 @@ from saliencykit.explanation.explain_images import default_masker
 from saliencykit.registry.coerce import as_alternative, as_black_box, as_masker
 from saliencykit.runs.batch_runner import BatchResult, explain_batch, run_batch
 from saliencykit.storage.explanation_rows import ExplainedRow, hexadecimal
-from saliencykit.storage.map_shards import Precision, packed
+from saliencykit.storage.map_encoding import Precision, packed
 from saliencykit.visualization.display import display_arrays
 from saliencykit.visualization.mask_overlay import draw_overlay
 
@@ -42,7 +42,7 @@ class Explained:
 
     Attributes:
         image: The image.
-        row: Its row, without the place of its map.
+        row: Its row.
         map: (h, w), as it will be stored; None after a failure.
         mask: (1, 1, H, W), as the masker returned it.
     """
@@ -179,7 +179,8 @@ class Worker:
                 index=each.index,
                 label=label,
                 label_name=names[label] if label < len(names) else None,
-                size=(images.shape[2], images.shape[3]),
+                height=images.shape[2],
+                width=images.shape[3],
                 image_key=hexadecimal(keys[i]),
                 file_key=each.file_key,
                 **{name: values[i] for name, values in columns.items()},  # type: ignore[arg-type]

@@ -1,46 +1,65 @@
-"""merge_shards(): the shards of a data set's explanations become one run directory."""
+"""merge_shards(): a run whose shards are finished becomes that of one process."""
 
-import os
+import json
 import re
-import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, final
 
 from saliencykit.core.errors import InputError
-from saliencykit.explanation.dataset_run import MUST_AGREE, ExplanationsDirectory
+from saliencykit.explanation.dataset_run import ExplanationsDirectory
+from saliencykit.runs.distributed import Processes
+from saliencykit.runs.division import Division
 from saliencykit.runs.resumed_run import run_in
-from saliencykit.runs.run_settings import continued
-from saliencykit.storage.saved_explanations import SavedExplanations, explanations_manifest
+from saliencykit.storage.atomic_files import write_text
+from saliencykit.storage.saved_explanations import SavedExplanations
+from saliencykit.storage.typed_json import Count, read_json, typed
 
-_OWN = ("lock", "lock.json", "manifest.json", "threads.txt", "table.csv")  # not of the whole run
 _NAMED = 5  # commands that an error lists
 
 
-def shard_directory(folder: Path, shard: tuple[int, int]) -> Path:
-    """Where a shard is written; the run directory takes none once it was merged.
+@final
+@dataclass(frozen=True)
+class ShardNote:
+    """What a shard writes beside the blocks when it begins and when it ends.
 
-    Raises:
-        InputError: It was merged.
+    Attributes:
+        command: The command line.
+        images: The number of images of the data set; None while it is unknown.
     """
-    if (folder / "manifest.json").exists():
-        raise InputError(
-            f"{folder} has the explanations of a whole run; choose another directory for shards."
-        )
-    return folder / "shards" / f"{shard[0]}-of-{shard[1]}"
+
+    command: str = ""
+    images: Count | None = None
+
+    def write(self, run: Path, processes: Processes) -> None:
+        """Write `shards/3-of-64.json`.
+
+        Raises:
+            SaliencyKitError: The disk is full.
+        """
+        path = run / "shards" / f"{processes.rank}-of-{processes.count}.json"
+        write_text(path, json.dumps(vars(self)) + "\n")
 
 
 def merge_shards(output_dir: str | Path) -> SavedExplanations:
-    """Merge what `explain_dataset(shard=)` wrote; afterwards the run is that of one process.
+    """Check that the shards of a run are finished, and write its table.
 
-    A merge that was killed is completed by another call.
+    The blocks that the shards wrote are those of the run already, so nothing is moved, and the run
+    can be read before. What a dead shard left can be explained by its own command, or by that of
+    another division: with three shards of four finished, by `0/3`, `1/3` and `2/3`.
 
     Args:
         output_dir: The run directory of all shards.
 
+    Returns:
+        The explanations.
+
     Raises:
-        InputError: There are no shards; some are missing, unfinished, or of other settings.
+        InputError: There are no shards, or images are missing; the message has the commands.
 
     Example:
-        >>> import tempfile
+        >>> import tempfile, torch
         >>> from saliencykit import explain_dataset
         >>> from saliencykit.testing import PlantedEvidence
         >>> images, folder = torch.rand(4, 3, 16, 16), tempfile.mkdtemp()
@@ -51,64 +70,54 @@ def merge_shards(output_dir: str | Path) -> SavedExplanations:
         4
     """
     run = ExplanationsDirectory(Path(output_dir).expanduser())
-    parts = {}
-    for path in run.path.glob("shards/*-of-*"):
-        if named := re.fullmatch(r"(\d+)-of-(\d+)", path.name):
-            parts[int(named[1]), int(named[2])] = path
-    if not parts:
+    notes = dict(_notes(run.path / "shards"))
+    if not notes:
         raise InputError(f"{run.path} has no shards; write explain_dataset(shard=(0, 4)) first.")
-    counts = sorted({count for _, count in parts})
-    if len(counts) > 1:
-        raise InputError(
-            f"{run.path / 'shards'} has shards of {' and of '.join(map(str, counts))}; delete "
-            "those of one division."
-        )
-    _refuse_unfinished(run.path, parts, counts[0])
-    manifest, *others = map(explanations_manifest, parts.values())
-    for other in others:
-        continued(run.path / "shards", "explanations", MUST_AGREE, manifest, other)
+    saved = SavedExplanations.load(run.path)
+    counts = (saved.manifest.get("images"), *(note.images for note in notes.values()))
+    images = max((count for count in counts if count is not None), default=None)
+    _refuse_unfinished(run, saved.manifest, notes, images)
     with run_in(run.path, resume=True):
-        run.describe({name: value for name, value in manifest.items() if name != "division"})
-        for (rank, _), path in parts.items():
-            _move(path, run, rank)
-        run.merge()
-        run.write_table()
-        shutil.rmtree(run.path / "shards")
-    return SavedExplanations.load(run.path)
+        run.finish()
+    return saved
 
 
-def _refuse_unfinished(folder: Path, parts: dict[tuple[int, int], Path], count: int) -> None:
-    """The table is a shard's last file."""
-    missing = [
-        rank
-        for rank in range(count)
-        if (rank, count) not in parts or not (parts[rank, count] / "table.csv").exists()
-    ]
-    if not missing:
+def _notes(folder: Path) -> Iterator[tuple[tuple[int, int], ShardNote]]:
+    for path in sorted(folder.glob("*-of-*.json")):
+        if named := re.fullmatch(r"(\d{1,9})-of-(\d{1,9})\.json", path.name):
+            yield (int(named[1]), int(named[2])), typed(read_json(path), ShardNote, path)
+
+
+def _refuse_unfinished(
+    run: ExplanationsDirectory,
+    manifest: dict[str, Any],
+    notes: dict[tuple[int, int], ShardNote],
+    images: int | None,
+) -> None:
+    """Refuse a run in which images are missing: of the shards of the smallest division."""
+    known, count = run.known(), min(count for _, count in notes)
+    lacking: list[str] = []
+    shards: list[int] = []
+    for rank in range(count):
+        part = Division(Processes(rank, count), int(manifest.get("batch") or 1), images)
+        own = sum(map(part.is_mine, range(images or 0)))
+        there = sum(map(part.counts, known))
+        if images is None or there < own:
+            state = f"{there} of {own} images" if (rank, count) in notes else "not started"
+            lacking.append(f"{rank}/{count} ({state})")
+            shards.append(rank)
+    if not shards:
         return
-    known = [path for path in parts.values() if (path / "manifest.json").exists()]
-    commands = (str(explanations_manifest(path).get("command")) for path in known)
-    command = next((each for each in commands if " --shard" in each), "")
-    line = re.sub(r" --shard[ =]\S+", "", command.rpartition(" && ")[2])
-    lines = [
+    lines = [note.command for note in notes.values() if " --shard" in note.command]
+    line = re.sub(r" --shard[ =]\S+", "", lines[0]) if lines else ""
+    commands = [
         f"{line} --shard {rank}/{count}"
-        if command
+        if line
         else f"explain_dataset(..., shard=({rank}, {count}))"
-        for rank in missing[:_NAMED]
+        for rank in shards[:_NAMED]
     ]
-    more = f"; and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
+    more = f"; and {len(shards) - _NAMED} more" if len(shards) > _NAMED else ""
     raise InputError(
-        f"{len(missing)} of {count} shards in {folder} are missing or not finished; run: "
-        f"{'; '.join(lines)}{more}."
+        f"{len(shards)} of {count} shards in {run.path} are not finished: "
+        f"{', '.join(lacking[:_NAMED])}{more}; run: {'; '.join(commands)}{more}."
     )
-
-
-def _move(part: Path, run: ExplanationsDirectory, rank: int) -> None:
-    """Move the files of a shard; maps first, because rows refer to them."""
-    for source in sorted(path for path in part.rglob("*") if path.is_file()):
-        place = source.relative_to(part)
-        if place.as_posix() in _OWN:
-            continue
-        target = run.path / place if place.name != "rows.jsonl" else run.rows_of(rank + 1)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(source, target)

@@ -3,7 +3,7 @@ it is resumed.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import torch
@@ -15,19 +15,21 @@ _THREADS = "threads.txt"
 
 
 @contextmanager
-def run_in(directory: Path, *, resume: bool) -> Iterator[None]:
+def run_in(directory: Path, *, resume: bool, alone: bool = True) -> Iterator[None]:
     """In this block a run writes to a directory; for the one process that prepares it.
 
     Args:
         directory: Created if needed. Unfinished files of killed processes are removed.
         resume: Continue the run in the directory; False: start from the beginning.
+        alone: No other process may write there. False: shards do at the same time, and write the
+            same files where two have the same part.
 
     Raises:
         InputError: Nothing can be written there, or another process is writing there.
     """
     writable(directory)
-    with locked(directory / "lock"):
-        remove_unfinished(directory)
+    with locked(directory / "lock") if alone else nullcontext():
+        remove_unfinished(directory, of_all=alone)
         if not resume:
             (directory / _THREADS).unlink(missing_ok=True)
         with same_threads(directory):

@@ -120,10 +120,13 @@ def beside(path: Path) -> Path:
     with suppress(OSError):  # the folder is missing, or cannot be read
         for each in path.parent.iterdir():
             left = _UNFINISHED.fullmatch(each.name)
-            mine = left is not None and (left["name"], left["host"]) == (path.name, _HOST)
-            if left is not None and mine and not _is_running(int(left["process"])):
+            if left is not None and left["name"] == path.name and _is_dead(left):
                 _remove(each)
     return path.with_name(f".{path.name}.{_HOST}-{os.getpid()}")
+
+
+def _is_dead(left: re.Match[str]) -> bool:
+    return left["host"] == _HOST and not _is_running(int(left["process"]))
 
 
 def _is_running(process: int) -> bool:
@@ -145,14 +148,17 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def remove_unfinished(folder: Path) -> None:
-    """Remove the incomplete files of killed processes; for the one process that may write.
+def remove_unfinished(folder: Path, *, of_all: bool = True) -> None:
+    """Remove the incomplete files of killed processes.
 
     Args:
         folder: Searched with its subfolders.
+        of_all: No other process may write there. False: only of processes of this machine that do
+            not run.
     """
     for path in list(folder.rglob(".*")):
-        if _UNFINISHED.fullmatch(path.name):
+        left = _UNFINISHED.fullmatch(path.name)
+        if left is not None and (of_all or _is_dead(left)):
             _remove(path)
 
 

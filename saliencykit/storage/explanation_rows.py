@@ -1,26 +1,27 @@
-"""ExplainedRow: the explanation of one image of a data set, as a line of JSON."""
+"""ExplainedRow: the explanation of one image of a data set."""
 
 import json
-from dataclasses import asdict, dataclass, replace
-from typing import Annotated, TypeAlias, final
-
-from msgspec import Meta
+from dataclasses import asdict, dataclass
+from typing import final
 
 from saliencykit.core.verdict import Verdict
-from saliencykit.storage.typed_json import Count, Finite, Size, rounded
+from saliencykit.storage.typed_json import Count, Finite, Side, Size, rounded
 
-ShardName: TypeAlias = Annotated[str, Meta(pattern=r"^maps-[0-9]+-[0-9]+\Z")]  # and no path
-
-_NUMBERS = ("probability", "area", "kept", "dropped", "seconds")
+_COLUMNS = {
+    "name": "string", "index": "int64", "label": "int64", "label_name": "string",
+    "probability": "double", "kept": "double", "dropped": "double", "area": "double",
+    "verdict": "string", "seconds": "double", "height": "int64", "width": "int64",
+    "image_key": "string", "file_key": "string", "mask": "binary", "failure": "string",
+}  # fmt: skip
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class ExplainedRow:
-    """The explanation of one image of a data set, and where its map is.
+    """The explanation of one image of a data set.
 
-    The numbers are those of the mask at full precision; the stored map is rounded to the manifest's
-    precision.
+    The numbers are those of the mask at full precision; the stored mask is rounded to the
+    manifest's precision.
 
     Attributes:
         name: The image's name in the data set: the path inside the folder, for example.
@@ -28,17 +29,17 @@ class ExplainedRow:
         label: The explained class; None if the image could not be read.
         label_name: The name of the class, where known.
         probability: p(class) of the whole image, in [0, 1].
-        area: Mean of the mask at the size of the model's input, in [0, 1].
         kept: p(class) with only the masked region visible; None without verification.
         dropped: p(class) with the masked region replaced; None without verification.
+        area: Mean of the mask at the size of the model's input, in [0, 1].
         verdict: What both show, see `core.Verdict`; None without verification.
         seconds: Time in the networks, the image's share of its batch.
-        size: Height and width of the model's input in pixels.
-        file_key: The key of the image's file (`data.file_key`); None for what is not a file.
+        height: Of the model's input in pixels.
+        width: Of the model's input in pixels.
         image_key: The key of the input's pixels (`core.rng.image_keys`), 16 hexadecimal digits.
-        shard: The name of the file with the map, without suffix.
-        key: The map's name in that file.
-        failure: Why there is no map; None if all is well.
+        file_key: The key of the image's file (`data.file_key`); None for what is not a file.
+        failure: Why there is no mask; None if all is well.
+        block: The name of the block that the row was read from; None if it has no mask.
     """
 
     name: str
@@ -46,32 +47,42 @@ class ExplainedRow:
     label: Count | None = None
     label_name: str | None = None
     probability: Finite | None = None
-    area: Finite | None = None
     kept: Finite | None = None
     dropped: Finite | None = None
+    area: Finite | None = None
     verdict: Verdict | None = None
     seconds: Finite | None = None
-    size: Size | None = None
+    height: Side | None = None
+    width: Side | None = None
     image_key: str | None = None
     file_key: str | None = None
-    shard: ShardName | None = None
-    key: str | None = None
     failure: str | None = None
+    block: str | None = None
+
+    @staticmethod
+    def columns() -> dict[str, str]:
+        """The columns of a file of rows, with their Arrow types; `mask` has the stored mask."""
+        return dict(_COLUMNS)
+
+    @property
+    def size(self) -> Size | None:
+        """Height and width of the model's input in pixels."""
+        return None if self.height is None or self.width is None else (self.height, self.width)
+
+    def values(self) -> dict[str, object]:
+        """The values by column, without the mask; numbers have the digits of float32."""
+        data = asdict(self)
+        del data["block"]
+        return data | {k: rounded(data[k]) for k, kind in _COLUMNS.items() if kind == "double"}
 
     def line(self) -> str:
-        """The row as one line of JSON, with the digits that float32 has.
+        """The row as one line of JSON.
 
         Example:
             >>> ExplainedRow(name="a.png", index=0, failure="it is damaged").line()[:46]
             '{"name":"a.png","index":0,"label":null,"label_'
         """
-        data = asdict(self)
-        data |= {name: rounded(data[name]) for name in _NUMBERS}
-        return json.dumps(data, separators=(",", ":"), ensure_ascii=False)
-
-    def in_shard(self, shard: str) -> "ExplainedRow":
-        """The same row, with its map in this file."""
-        return replace(self, shard=shard, key=str(self.index))
+        return json.dumps(self.values(), separators=(",", ":"), ensure_ascii=False)
 
 
 def hexadecimal(key: int) -> str:

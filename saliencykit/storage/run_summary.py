@@ -44,7 +44,7 @@ def summarize(rows: Iterable[ExplainedRow], few: int = 5) -> Summary:
         few: Names per failure.
 
     Example:
-        >>> good = ExplainedRow(name="a", index=0, area=0.2, shard="s")
+        >>> good = ExplainedRow(name="a", index=0, area=0.2)
         >>> summary = summarize([good, ExplainedRow(name="b", index=1, failure="not an image")])
         >>> summary.images, summary.explained, summary.columns["area"][0], summary.failures
         (2, 1, 0.2, {'not an image': (1, ('b',))})
@@ -55,7 +55,7 @@ def summarize(rows: Iterable[ExplainedRow], few: int = 5) -> Summary:
     images = explained = 0
     for row in rows:
         images += 1
-        explained += row.shard is not None
+        explained += row.failure is None
         verdicts.update([] if row.verdict is None else [row.verdict])
         for name, column in values.items():
             value = getattr(row, name)

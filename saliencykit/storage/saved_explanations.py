@@ -1,24 +1,27 @@
 """SavedExplanations: the explanations of a data set on disk, read one at a time."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, final
+from typing import Any, TypeAlias, final
 
 from msgspec import Struct
+from torch import Tensor
 
 from saliencykit.core.errors import InputError
 from saliencykit.core.masker import resize_maps
 from saliencykit.core.types import Mask
+from saliencykit.storage.blocks import BlockFormat, Blocks
 from saliencykit.storage.explanation_rows import ExplainedRow, hexadecimal
-from saliencykit.storage.jsonl import row_files, typed_lines
 from saliencykit.storage.manifest import read_manifest
-from saliencykit.storage.map_shards import read_map, unpacked
-from saliencykit.storage.typed_json import Count, parse_json, typed
+from saliencykit.storage.map_encoding import checked, unpacked
+from saliencykit.storage.typed_json import Count
 
 FORMAT = "saliencykit-explanations"
-VERSION = 1
+VERSION = 2
+_Rows: TypeAlias = dict[int, ExplainedRow]
+_Masks: TypeAlias = Mapping[int, Tensor]
 
 
 @final
@@ -58,14 +61,14 @@ class SavedExplanations:
         folder = Path(folder).expanduser()
         return SavedExplanations(folder, explanations_manifest(folder))
 
+    @property
+    def blocks(self) -> Blocks:
+        """The files of rows and masks."""
+        return Blocks(self.folder / "blocks")
+
     def rows(self) -> Iterator[ExplainedRow]:
-        """The rows, one per image; in the order of the images if the run is finished."""
-        seen = set[int]()
-        for path in row_files(self.folder):
-            for _, row in rows_in(path):
-                if row.index not in seen:
-                    seen.add(row.index)
-                    yield row
+        """The rows, one per image, in the order of the images."""
+        return self.blocks.rows()
 
     def __len__(self) -> int:
         """The number of images that have a row."""
@@ -93,10 +96,11 @@ class SavedExplanations:
             raise InputError(
                 f"{self.folder} has no row of {name!r}; `names` lists the {len(self)} that it has."
             )
-        path, start = self._places[name]
-        with path.open("rb") as file:
-            file.seek(start)
-            return typed(parse_json(file.readline(), path), ExplainedRow, path)
+        block, index = self._places[name]
+        rows = self._read(block)[0]
+        if index not in rows:
+            raise InputError(f"{self.folder} was changed: {block} has no row of {name!r} any more.")
+        return rows[index]
 
     def map(self, name: str) -> Mask:
         """The stored mask of an image, (1, 1, h, w) float32 in [0, 1], at the masker's own
@@ -128,11 +132,14 @@ class SavedExplanations:
             row: One of `rows`.
 
         Raises:
-            InputError: The row has no map, or the shard is missing or damaged.
+            InputError: The row has no map, or its block is missing or damaged.
         """
-        if row.shard is None or row.key is None:
+        if row.block is None:
             raise InputError(f"{row.name} has no map: {row.failure}")
-        return unpacked(read_map(self.folder, row.shard, row.key))[None, None]
+        if (mask := self._read(row.block, masks=True)[1].get(row.index)) is None:
+            raise InputError(f"{self.folder / 'blocks' / row.block} has no map of {row.name}.")
+        where = f"the map of image {row.index} in {self.folder / 'blocks' / row.block}"
+        return unpacked(checked(mask, where))[None, None]
 
     def mask_of(self, row: ExplainedRow) -> Mask:
         """As `mask`, of a row.
@@ -141,7 +148,7 @@ class SavedExplanations:
             row: One of `rows`.
 
         Raises:
-            InputError: The row has no map, or the shard is missing or damaged.
+            InputError: The row has no map, or its block is missing or damaged.
         """
         small = self.map_of(row)
         return small if row.size is None else resize_maps(small, row.size).clamp(0, 1)
@@ -154,26 +161,31 @@ class SavedExplanations:
         """
         return [self.row(name) for name in self._pixels.get(hexadecimal(key), ())]
 
+    def _read(self, name: str, masks: bool = False) -> tuple[_Rows, _Masks]:
+        """The rows of a block and, once they are needed, its masks; the last one is remembered."""
+        last: tuple[str, _Rows, _Masks] | None = self.__dict__.get("_last")
+        if last is None or last[0] != name or (masks and not last[2]):
+            block = self.blocks.named(name)
+            rows = {row.index: row for row in block.rows()}
+            last = (name, rows, block.masks() if masks else {})
+            self.__dict__["_last"] = last
+        return last[1:]
+
     @cached_property
-    def _places(self) -> dict[str, tuple[Path, int]]:
-        places: dict[str, tuple[Path, int]] = {}
-        for path in row_files(self.folder):
-            for start, row in rows_in(path):
-                places.setdefault(row.name, (path, start))
+    def _places(self) -> dict[str, tuple[str, int]]:
+        places: dict[str, tuple[str, int]] = {}
+        for block in self.blocks:
+            for row in block.rows():
+                places.setdefault(row.name, (block.path.name, row.index))
         return places
 
     @cached_property
     def _pixels(self) -> dict[str, list[str]]:
         pixels: dict[str, list[str]] = {}
         for row in self.rows():
-            if row.image_key is not None and row.shard is not None:
+            if row.image_key is not None and row.failure is None:
                 pixels.setdefault(row.image_key, []).append(row.name)
         return pixels
-
-
-def rows_in(path: Path) -> Iterator[tuple[int, ExplainedRow]]:
-    """The rows of a file, each with its byte offset; what is no row is skipped."""
-    return typed_lines(path, ExplainedRow)
 
 
 class _Model(Struct):
@@ -183,6 +195,9 @@ class _Model(Struct):
 
 class _Manifest(Struct):
     model: _Model | None = None
+    blocks: BlockFormat = "jsonl"
+    batch: Count | None = None
+    images: Count | None = None
     versions: dict[str, str] | None = None
     command: str | None = None
     data: str | None = None

@@ -69,7 +69,8 @@ def test_a_csv_file_is_explained_with_options_as_json(call, tmp_path):
     facts = json.loads(out)
     assert (facts["images"], facts["explained"], facts["means"]["kept"]) == (3, 2, None)
     assert list(facts["reasons"].values()) == [1]
-    rows = [json.loads(line) for line in (tmp_path / "run" / "rows.jsonl").read_text().splitlines()]
+    (block,) = (tmp_path / "run" / "blocks").glob("*.jsonl")
+    rows = [json.loads(line) for line in block.read_text().splitlines()]
     assert rows[0]["label"] == 3
     code, out, err = call(
         "explain",

@@ -68,7 +68,8 @@ def test_images_of_any_name_are_explained_and_shown(tmp_path, command):
     run = ("explain", "images", "--masker", "center-box", "--output", "run", "--overlays", "99")
     code, out, err = command(*run)
     assert code == 0, err
-    rows = [json.loads(line) for line in (tmp_path / "run/rows.jsonl").read_text().splitlines()]
+    (block,) = (tmp_path / "run/blocks").glob("*.jsonl")
+    rows = [json.loads(line) for line in block.read_text().splitlines()]
     assert [row["failure"] is None for row in rows].count(True) == len(NAMES)
     assert len({row["name"] for row in rows}) == len(NAMES) + 1
     with (tmp_path / "run/table.csv").open(newline="", encoding="utf-8") as file:

@@ -198,9 +198,9 @@ def test_a_stopped_run_is_resumed(black_box, sample, tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         run(black_box, sample, output_dir=tmp_path / "run", on_row=stop)
-    rows = tmp_path / "run" / "rows.jsonl"
+    (rows,) = (tmp_path / "run").glob("rows-0-*.jsonl")
     text = rows.read_bytes()
-    rows.write_bytes(text[: -len(text.splitlines()[-1]) // 2])  # half a line
+    rows.write_bytes(text[: -len(text.splitlines()[-1]) // 2])  # a disk that was damaged
     seen = []
     again = run(
         black_box,
@@ -230,7 +230,9 @@ def slowly(sample, out):
     )
 
 
-def test_a_run_killed_at_any_moment_ends_with_the_same_table(black_box, sample, tmp_path):
+def test_a_run_killed_at_any_moment_ends_with_the_same_table(
+    black_box, sample, tmp_path, written_at_once
+):
     whole = run(black_box, sample, output_dir=tmp_path / "whole", report_images=2)
     out, moments = tmp_path / "run", random.Random(0)
     fork = multiprocessing.get_context("fork")  # no import of torch in every child
@@ -251,14 +253,16 @@ def test_a_run_killed_at_any_moment_ends_with_the_same_table(black_box, sample, 
     assert kept == {p.relative_to(tmp_path / "whole") for p in (tmp_path / "whole").rglob("*.png")}
 
 
-def test_a_second_process_is_refused_while_the_first_one_writes(black_box, sample, tmp_path):
+def test_a_second_process_is_refused_while_the_first_one_writes(
+    black_box, sample, tmp_path, written_at_once
+):
     child = multiprocessing.get_context("fork").Process(
         target=slowly, args=(sample, tmp_path / "run")
     )
     child.start()
     try:
         deadline = time.monotonic() + 10
-        while not (tmp_path / "run" / "rows.jsonl").exists() and time.monotonic() < deadline:
+        while not list(tmp_path.glob("run/rows-*.jsonl")) and time.monotonic() < deadline:
             time.sleep(0.002)
         os.kill(child.pid, signal.SIGSTOP)
         with pytest.raises(InputError, match=rf"process {child.pid} on .* is writing to"):
@@ -410,13 +414,13 @@ def test_a_damaged_image_is_a_row_with_its_failure(black_box, sample, tmp_path):
 
 
 def test_a_full_disk_is_one_error_and_finished_rows_are_kept(
-    black_box, sample, tmp_path, monkeypatch, full_disk
+    black_box, sample, tmp_path, monkeypatch, full_disk, written_at_once
 ):
     seen = []
-    full_disk(lambda path, mode: path.name == "rows.jsonl" and mode == "ab+" and len(seen) >= 8)
+    full_disk(lambda path, mode: "rows-0-" in path.name and mode == "wb" and len(seen) >= 8)
     with pytest.raises(
         SaliencyKitError,
-        match=r"rows.jsonl cannot be written: No space left on device. Finished results are kept",
+        match=r"rows-0-\d.jsonl cannot be written: No space left on device. Finished results are kept",
     ):
         run(black_box, sample, output_dir=tmp_path / "run", on_row=lambda row, *_: seen.append(row))
     monkeypatch.undo()

@@ -2,7 +2,7 @@ import pytest
 
 from saliencykit.core.errors import InputError
 from saliencykit.evaluation.run_directory import RunDirectory, file_names
-from saliencykit.evaluation.score_rows import Row, append_rows
+from saliencykit.evaluation.score_rows import Row
 
 SETTINGS = {
     "format": 1,
@@ -28,13 +28,12 @@ def test_file_names_are_safe_and_unique():
 def test_rows_of_several_processes_are_merged_in_order(tmp_path):
     run = RunDirectory(tmp_path)
     run.begin(SETTINGS)
-    append_rows(
-        run.rows_of(1), [Row(sample="1", index=1, masker="b"), Row(sample="0", index=0, masker="a")]
-    )
-    append_rows(
-        run.rows_of(0),
-        [Row(sample="10", index=10, masker="a"), Row(sample="0", index=0, masker="b")],
-    )
+    part = [Row(sample="1", index=1, masker="b"), Row(sample="0", index=0, masker="a")]
+    run.write(part[:1], 1)
+    run.write(part, 1)
+    run.write([Row(sample="10", index=10, masker="a"), Row(sample="0", index=0, masker="b")], 0)
+    names = ["rows-0-0.jsonl", "rows-1-0.jsonl", "rows-1-1.jsonl"]
+    assert [path.name for path in sorted(tmp_path.glob("rows*"))] == names
     wanted = [(0, "b"), (0, "a"), (1, "b"), (10, "a")]
     assert [row.key for row in run.rows()] == wanted
     run.merge()

@@ -71,7 +71,7 @@ def facts(saved):
                 numbers,
             )
         )
-    return out, {row.index: saved.map_of(row) for row in saved.rows() if row.shard is not None}
+    return out, {row.index: saved.map_of(row) for row in saved.rows() if row.failure is None}
 
 
 def assert_same(one, two):
@@ -112,9 +112,9 @@ def test_rows_maps_and_table_say_what_explain_says(black_box, pairs, tmp_path):
         assert row.seconds > 0
         assert torch.allclose(saved.mask_of(row)[0], wanted.mask[i], atol=1 / 510 + 1e-6)
     assert files(tmp_path / "run") == [
-        "lock", "manifest.json", "maps-0-0.safetensors", "overlays/0000/0000000.png",
-        "overlays/0000/0000001.png", "rows.jsonl",
-        "table.csv", "threads.txt",
+        "blocks/000000000-000000023.jsonl", "blocks/000000000-000000023.safetensors", "lock",
+        "manifest.json", "overlays/0000/0000000.png", "overlays/0000/0000001.png", "table.csv",
+        "threads.txt",
     ]  # fmt: skip
     table = table_rows(tmp_path / "run" / "table.csv")
     assert [float(line["area"]) for line in table] == [row.area for row in saved.rows()]
@@ -172,7 +172,9 @@ def slowly(out):
     run(black_box, pairs_of(black_box), out, on_row=lambda *_: time.sleep(0.003))
 
 
-def test_killed_at_any_moment_it_ends_with_the_same_rows_and_maps(black_box, pairs, tmp_path):
+def test_killed_at_any_moment_it_ends_with_the_same_rows_and_maps(
+    black_box, pairs, tmp_path, written_at_once
+):
     whole = run(black_box, pairs, tmp_path / "whole")
     out, moments, killed = tmp_path / "run", random.Random(0), 0
     fork = multiprocessing.get_context("fork")  # no import of torch in every child
@@ -186,68 +188,40 @@ def test_killed_at_any_moment_it_ends_with_the_same_rows_and_maps(black_box, pai
         child.join()
     assert killed >= 3
     assert_same(run(black_box, pairs, out), whole)
-    assert [name for name in files(out) if not name.startswith("maps")] == [
-        name for name in files(tmp_path / "whole") if not name.startswith("maps")
+    assert [name for name in files(out) if not name.startswith("blocks")] == [
+        name for name in files(tmp_path / "whole") if not name.startswith("blocks")
     ]
-    assert not list(out.glob("*.open"))
 
 
 class Killed(BaseException):
     pass
 
 
-@pytest.mark.parametrize(
-    "step", ["maps", "rows", "half a row", "half a record", "shard", "shard left open"]
-)
-def test_killed_between_any_two_steps(step, black_box, pairs, tmp_path, monkeypatch):
+@pytest.mark.parametrize("form", ["jsonl", "parquet"])
+@pytest.mark.parametrize("moves", [1, 5, 6])
+def test_killed_between_any_two_files(
+    moves, form, black_box, pairs, tmp_path, monkeypatch, written_at_once
+):
     """What SIGKILL does, at the places where it matters: nothing after the step is done."""
-    from saliencykit.explanation import dataset_job
-    from saliencykit.storage import map_shards
+    if form == "parquet":
+        pytest.importorskip("pyarrow")
+    out, done, real = tmp_path / "run", [], Path.replace
 
-    out = tmp_path / "run"
-    done = []
-    real_append, real_lines, real_finish = (
-        map_shards.append_maps,
-        dataset_job.append_lines,
-        map_shards.finish_shard,
-    )
-
-    def append(path, maps):
-        real_append(path, maps)
-        done.append("maps")
-        if len(done) >= 5 and step == "half a record":
-            path.write_bytes(path.read_bytes()[:-7])
-        if len(done) >= 5 and step in ("maps", "half a record"):
+    def replace(self, target):
+        if "blocks" in str(target) and done.append(target) is None and len(done) == moves:
             raise Killed
+        return real(self, target)
 
-    def lines(path, texts):
-        real_lines(path, texts)
-        done.append("rows")
-        if len(done) >= 6 and step == "half a row":
-            path.write_bytes(path.read_bytes()[:-9])
-        if len(done) >= 6 and step in ("rows", "half a row"):
-            raise Killed
-
-    def finish(path, keys=None):
-        left = path.read_bytes()
-        real_finish(path, keys)
-        if step == "shard left open":
-            path.write_bytes(left)
-        if step.startswith("shard"):
-            raise Killed
-
-    monkeypatch.setattr(map_shards, "append_maps", append)
-    monkeypatch.setattr(dataset_job, "append_lines", lines)
-    monkeypatch.setattr(map_shards, "finish_shard", finish)
+    monkeypatch.setattr(Path, "replace", replace)
     with pytest.raises(Killed):
-        run(black_box, pairs, out)
+        run(black_box, pairs, out, format=form)
     monkeypatch.undo()
     half = SavedExplanations.load(out)
-    assert 8 <= len(half) <= COUNT
     assert all(half.map_of(row).shape == (1, 1, 16, 16) for row in half.rows()), (
         "what has a row has its map"
     )
-    queried = []
+    there, queried = len(half), []
+    assert there <= COUNT
     saved = run(
         black_box,
         pairs,
@@ -255,17 +229,19 @@ def test_killed_between_any_two_steps(step, black_box, pairs, tmp_path, monkeypa
         on_row=lambda row, done, total: queried.append((row.index, done, total)),
     )
     assert_same(saved, run(black_box, pairs, tmp_path / "whole"))
-    assert len(queried) == COUNT - len(half), "nothing is done twice"
+    assert len(queried) == COUNT - there, "nothing is done twice"
     assert not queried or queried[-1][1:] == (COUNT, COUNT)
+    orphans = [path for path in out.glob("blocks/*.safetensors")]
+    assert all(path.with_suffix(".jsonl").exists() for path in orphans)
 
 
 def test_a_row_whose_map_is_lost_is_done_again(black_box, pairs, tmp_path):
     whole = run(black_box, pairs, tmp_path / "run")
     masks = facts(whole)
-    (
-        tmp_path / "run" / "maps-0-0.safetensors"
-    ).unlink()  # a machine that went down before its disk had written it
-    with pytest.raises(InputError, match=r"lacks maps-0-0.safetensors"):
+    whole = SavedExplanations.load(tmp_path / "run")
+    # a machine that went down before its disk had written it
+    (tmp_path / "run" / "blocks" / "000000000-000000023.safetensors").unlink()
+    with pytest.raises(InputError, match=r"safetensors cannot be read: No such file"):
         whole.mask("3")
     again = facts(run(black_box, pairs, tmp_path / "run"))
     assert again[0] == masks[0]
@@ -288,12 +264,14 @@ def test_what_is_finished_is_not_done_again_and_more_images_may_come(black_box, 
     assert not queried
 
 
-def test_a_second_run_is_refused_while_the_first_one_writes(black_box, pairs, tmp_path):
+def test_a_second_run_is_refused_while_the_first_one_writes(
+    black_box, pairs, tmp_path, written_at_once
+):
     child = multiprocessing.get_context("fork").Process(target=slowly, args=(tmp_path / "run",))
     child.start()
     try:
         deadline = time.monotonic() + 20
-        while not (tmp_path / "run" / "rows.jsonl").exists() and time.monotonic() < deadline:
+        while not list(tmp_path.glob("run/blocks/0*.jsonl")) and time.monotonic() < deadline:
             time.sleep(0.002)
         os.kill(child.pid, signal.SIGSTOP)
         with pytest.raises(InputError, match=rf"process {child.pid} on .* is writing to"):
@@ -409,28 +387,21 @@ def test_a_run_can_be_evaluated(black_box, pairs, tmp_path):
     )
 
 
-@pytest.mark.parametrize("what", ["maps", "rows", "shard"])
+@pytest.mark.parametrize("ending", [".safetensors", ".jsonl", ".parquet"])
 def test_a_full_disk_is_one_sentence_and_what_was_finished_is_there(
-    what, black_box, pairs, tmp_path, monkeypatch, full_disk
+    ending, black_box, pairs, tmp_path, monkeypatch, full_disk, written_at_once
 ):
-    """The third block, or the end, finds no room; half of what it writes is there."""
+    """The third batch finds no room; half of what it writes is there."""
+    form = "parquet" if ending == ".parquet" else "jsonl"
+    if form == "parquet":
+        pytest.importorskip("pyarrow")
     seen = []
-
-    def is_full(path, mode):
-        if what == "shard":
-            due = path.name.startswith(".maps") and mode == "wb"
-        else:
-            due = (
-                path.name.endswith({"maps": ".open", "rows": "rows.jsonl"}[what]) and mode[0] == "a"
-            )
-        return due and len(seen) >= 8
-
-    full_disk(is_full)
+    full_disk(lambda path, mode: ending in path.name and mode == "wb" and len(seen) >= 8)
     with pytest.raises(
         SaliencyKitError,
         match=r"cannot be written: No space left on device. Finished results are kept",
     ):
-        run(black_box, pairs, tmp_path / "run", on_row=lambda *it: seen.append(it))
+        run(black_box, pairs, tmp_path / "run", format=form, on_row=lambda *it: seen.append(it))
     monkeypatch.undo()
     assert len(SavedExplanations.load(tmp_path / "run")) >= len(seen) >= 8
     assert not [name for name in files(tmp_path / "run") if Path(name).name.startswith(".")]
@@ -444,6 +415,7 @@ def test_mistakes_are_named_before_anything_is_computed(black_box, pairs, tmp_pa
         ({"max_images": 0}, "max_images=0"),
         ({"num_workers": -2}, "num_workers=-2"),
         ({"map_dtype": "int4"}, "one of uint8, float16"),
+        ({"format": "csv"}, "one of jsonl, parquet"),
         ({"label": 9}, "class 9 is outside"),
     ):
         with pytest.raises(InputError, match=words):
@@ -531,6 +503,5 @@ def test_several_processes_share_the_images_and_end_with_the_same_rows(black_box
     assert done.returncode == 0, done.stderr
     two = SavedExplanations.load(tmp_path / "two")
     assert_same(two, run(black_box, pairs, tmp_path / "one"))
-    assert {row.shard for row in two.rows()} == {"maps-0-0", "maps-1-0"}
-    assert not list((tmp_path / "two").glob("rows-*")), "merged"
+    assert len(list((tmp_path / "two" / "blocks").glob("*.jsonl"))) > 1
     assert [row.index for row in two.rows()] == list(range(24))

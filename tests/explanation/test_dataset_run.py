@@ -4,10 +4,11 @@ import pytest
 import torch
 
 from saliencykit.core.errors import InputError
+from saliencykit.data.dataset import Dataset
 from saliencykit.explanation.dataset_run import ExplanationsDirectory, overlay_path
+from saliencykit.runs.distributed import Processes
+from saliencykit.runs.division import Division
 from saliencykit.storage.explanation_rows import ExplainedRow
-from saliencykit.storage.jsonl import append_lines
-from saliencykit.storage.map_shards import append_maps, finish_shard
 from saliencykit.storage.saved_explanations import FORMAT, VERSION
 from tests.helpers import table_rows
 
@@ -21,44 +22,35 @@ MANIFEST = {
 }
 
 
-def write(folder, rank, indices, shard):
-    rows = [ExplainedRow(name=f"{i}.png", index=i, area=i / 10).in_shard(shard) for i in indices]
-    append_maps(
-        folder.path / f"{shard}.open",
-        {row.key: torch.zeros(2, 2, dtype=torch.uint8) for row in rows},
-    )
-    append_lines(folder.rows_of(rank), [row.line() for row in rows])
+def write(folder, *indices):
+    rows = [ExplainedRow(name=f"{i}.png", index=i, area=i / 10) for i in indices]
+    maps = {row.index: torch.zeros(2, 2, dtype=torch.uint8) for row in rows}
+    folder.blocks.write(rows, maps, "jsonl")
 
 
-def test_rows_of_all_processes_come_together_in_order_once(tmp_path):
+def test_the_table_has_the_rows_of_all_processes_in_order(tmp_path):
     folder = ExplanationsDirectory(tmp_path)
-    write(folder, 0, [5, 1], "maps-0-0")
-    write(folder, 1, [4, 0, 5], "maps-1-0")
-    write(folder, 10, [2], "maps-10-0")
-    folder.merge()
-    lines = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
-    assert [line["index"] for line in lines] == [0, 1, 2, 4, 5]
-    assert lines[-1]["shard"] == "maps-0-0", "the first row of an image is the one that stays"
-    assert [path.name for path in tmp_path.glob("rows*")] == ["rows.jsonl"]
-    folder.write_table()
+    for part in ((5,), (1, 2), (4,), (0,)):
+        write(folder, *part)
+    folder.finish()
     names = [line["name"] for line in table_rows(tmp_path / "table.csv")]
     assert names == [f"{i}.png" for i in (0, 1, 2, 4, 5)]
 
 
-def test_recovering_finishes_shards_and_drops_what_has_no_map(tmp_path):
+def test_what_is_not_whole_is_left_out_when_a_run_begins(tmp_path, black_box):
     folder = ExplanationsDirectory(tmp_path)
-    write(folder, 0, [0, 1], "maps-0-0")
-    finish_shard(tmp_path / "maps-0-0.open")
-    write(folder, 0, [2], "maps-0-1")
-    write(folder, 1, [3], "maps-1-0")
-    (tmp_path / "maps-1-0.open").unlink()
-    append_lines(folder.rows_of(1), [ExplainedRow(name="bad", index=9, failure="damaged").line()])
+    folder.describe(MANIFEST)
+    write(folder, 0, 1)
+    write(folder, 2)
+    write(folder, 3)
+    (tmp_path / "blocks" / "000000002-000000002.safetensors").unlink()
+    (tmp_path / "blocks" / "000000003-000000003.jsonl").unlink()
+    images = Dataset.open(torch.zeros(5, 3, 8, 8), black_box)
     for _ in range(2):
-        folder.recover()
-        assert folder.known() == {0: "0.png", 1: "1.png", 2: "2.png", 9: "bad"}
-        there = ["maps-0-0.safetensors", "maps-0-1.safetensors", "rows.jsonl"]
-        assert sorted(path.name for path in tmp_path.iterdir()) == there
-    assert (folder.next_shard(0), folder.next_shard(1)) == (2, 0)
+        folder.begin(MANIFEST, images, Division(Processes(), 1, 5))
+        assert folder.known() == {0: "0.png", 1: "1.png"}
+        there = ["000000000-000000001.jsonl", "000000000-000000001.safetensors"]
+        assert sorted(path.name for path in (tmp_path / "blocks").iterdir()) == there
 
 
 def test_a_manifest_takes_more_images_and_nothing_else(tmp_path):
@@ -66,9 +58,10 @@ def test_a_manifest_takes_more_images_and_nothing_else(tmp_path):
     folder.describe(MANIFEST)
     folder.describe(MANIFEST | {"max_images": 3, "command": "b"})
     assert json.loads((tmp_path / "manifest.json").read_text()) == MANIFEST
-    folder.describe(MANIFEST | {"max_images": None, "command": "b"})
+    folder.describe(MANIFEST | {"max_images": None, "images": 9, "command": "b"})
     assert json.loads((tmp_path / "manifest.json").read_text()) == MANIFEST | {
         "max_images": None,
+        "images": 9,
         "command": "a && b",
     }
     with pytest.raises(InputError, match="seed: 0 in the directory, 1 in this call"):
@@ -79,12 +72,12 @@ def test_a_manifest_takes_more_images_and_nothing_else(tmp_path):
 
 def test_rows_without_a_manifest_are_not_taken_over(tmp_path):
     folder = ExplanationsDirectory(tmp_path)
-    write(folder, 0, [0], "maps-0-0")
+    write(folder, 0)
     with pytest.raises(InputError, match=r"rows but no manifest.json"):
         folder.describe(MANIFEST)
     (tmp_path / "mine.txt").write_text("keep")
     folder.clear()
-    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["mine.txt"]
 
 
 def test_overlays_lie_a_thousand_in_a_folder(tmp_path):

@@ -1,4 +1,4 @@
-"""Shards: parts that know nothing of each other, merged into the run of one process."""
+"""Shards: parts that know nothing of each other and together are the run of one process."""
 
 import multiprocessing
 import os
@@ -11,23 +11,25 @@ import torch
 from saliencykit.core.errors import InputError
 from saliencykit.explanation.dataset_explainer import explain_dataset
 from saliencykit.explanation.shard_merge import merge_shards
+from saliencykit.storage.saved_explanations import SavedExplanations
 from saliencykit.testing.black_boxes import PlantedEvidence
 
 COUNT = 24
 
 
-def run(out, **options):
+def run(out, *, iterable=False, **options):
     torch.set_num_threads(1)
     black_box = PlantedEvidence()
     images, labels = black_box.examples(COUNT, generator=torch.Generator().manual_seed(0))
     pairs = list(zip(images, labels.tolist(), strict=True))
     fixed = {"masker": "rise:samples=24", "batch_size": 4, "overlays": 2}
-    return explain_dataset(black_box, pairs, output_dir=out, **fixed | options)
+    data = iter(pairs) if iterable else pairs
+    return explain_dataset(black_box, data, output_dir=out, **fixed | options)
 
 
 def facts(saved):
     """Everything but times and where the maps are; the maps."""
-    rows = [{**vars(row), "seconds": 0, "shard": 0} for row in saved.rows()]
+    rows = [{**vars(row), "seconds": 0, "block": 0} for row in saved.rows()]
     return rows, {row.name: saved.map_of(row) for row in saved.rows()}
 
 
@@ -39,47 +41,57 @@ def assert_same(one, other):
 
 def files(folder):
     paths = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    return sorted(path for path in paths if not path.startswith("maps"))
+    return sorted(path for path in paths if not path.startswith("blocks"))
 
 
-def test_four_shards_merged_are_the_run_of_one_process(tmp_path):
+@pytest.mark.parametrize("form", ["jsonl", "parquet"])
+def test_four_shards_merged_are_the_run_of_one_process(form, tmp_path):
+    if form == "parquet":
+        pytest.importorskip("pyarrow")
     one = run(tmp_path / "one")
-    counts = [len(run(tmp_path / "run", shard=(part, 4))) for part in (2, 0, 3, 1)]
-    assert counts == [4, 8, 4, 8]
+    for part in (2, 0, 3, 1):
+        run(tmp_path / "run", shard=(part, 4), format=form)
+    assert_same(SavedExplanations.load(tmp_path / "run"), one)
     assert_same(merge_shards(tmp_path / "run"), one)
     assert files(tmp_path / "run") == files(tmp_path / "one")
+    assert {path.suffix for path in (tmp_path / "run" / "blocks").iterdir()} == (
+        {".parquet"} if form == "parquet" else {".jsonl", ".safetensors"}
+    )
     assert_same(run(tmp_path / "run"), one)
-    with pytest.raises(InputError, match="has the explanations of a whole run"):
-        run(tmp_path / "run", shard=(0, 4))
     with pytest.raises(InputError, match="has no shards"):
         merge_shards(tmp_path / "run")
 
 
-def test_more_shards_than_blocks_of_images_are_merged_too(tmp_path):
+@pytest.mark.parametrize("iterable", [False, True])
+def test_more_shards_than_batches_of_images_are_merged_too(iterable, tmp_path):
     for part in range(8):
-        run(tmp_path / "run", shard=f"{part}/8")
-    assert_same(merge_shards(tmp_path / "run"), run(tmp_path / "one"))
+        run(tmp_path / "run", shard=f"{part}/8", iterable=iterable)
+    one = run(tmp_path / "one", iterable=iterable)
+    assert_same(merge_shards(tmp_path / "run"), one)
 
 
 def slowly(out):
     run(out, shard=(1, 2), on_row=lambda *_: time.sleep(0.2))
 
 
-def test_a_killed_shard_is_named_and_resumed_and_a_missing_one_too(tmp_path, monkeypatch):
+def test_a_killed_shard_is_named_and_resumed_and_a_missing_one_too(
+    tmp_path, monkeypatch, written_at_once
+):
     out = tmp_path / "run"
     child = multiprocessing.get_context("fork").Process(target=slowly, args=(out,))
     child.start()
-    rows, deadline = out / "shards" / "1-of-2" / "rows-1.jsonl", time.monotonic() + 30
-    while not rows.exists() and time.monotonic() < deadline:
+    deadline = time.monotonic() + 30
+    while not list(out.glob("blocks/0*.jsonl")) and time.monotonic() < deadline:
         time.sleep(0.01)
     os.kill(child.pid, signal.SIGKILL)
     child.join()
-    with pytest.raises(InputError, match=r"2 of 2 shards .*shard=\(0, 2\)\); explain_dataset"):
+    words = r"2 of 2 shards .*: 0/2 \(not started\), 1/2 \(4 of 12 images\); run: "
+    with pytest.raises(InputError, match=rf"{words}.*shard=\(0, 2\)\); explain_dataset"):
         merge_shards(out)
-    command = ["/bin/saliencykit", "explain", "photos", "--shard", "0/2", "--output", "run"]
+    command = ["/bin/saliencykit", "explain", "{photos}", "--shard", "0/2", "--output", "run"]
     monkeypatch.setattr("sys.argv", command)
     run(out, shard=(0, 2))
-    words = r"1 of 2 shards .* run: saliencykit explain photos --output run --shard 1/2\."
+    words = r"1 of 2 shards .* run: saliencykit explain '{photos}' --output run --shard 1/2\."
     with pytest.raises(InputError, match=words):
         merge_shards(out)
     new = []
@@ -88,38 +100,49 @@ def test_a_killed_shard_is_named_and_resumed_and_a_missing_one_too(tmp_path, mon
     assert_same(merge_shards(out), run(tmp_path / "one"))
 
 
-@pytest.mark.parametrize("moves", [1, 3, 5])
-def test_a_killed_merge_is_completed_by_the_next(moves, tmp_path, monkeypatch):
-    for part in range(2):
-        run(tmp_path / "run", shard=(part, 2))
-    done, real = [], os.replace
+def test_what_a_dead_shard_left_is_redistributed(tmp_path):
+    for part in range(3):
+        run(tmp_path / "run", shard=(part, 4), batch_size=2)
+    new = []
+    for part in range(3):
+        shares = len(new)
+        run(
+            tmp_path / "run",
+            shard=(part, 3),
+            batch_size=2,
+            on_row=lambda row, *_: new.append(row.index),
+        )
+        assert len(new) > shares, "each takes some of it"
+    assert sorted(new) == [6, 7, 14, 15, 22, 23]
+    assert_same(merge_shards(tmp_path / "run"), run(tmp_path / "one", batch_size=2))
 
-    def replace(source, target):
-        real(source, target)
-        if "shards" in str(source) and done.append(source) is None and len(done) == moves:
-            raise KeyboardInterrupt
 
-    monkeypatch.setattr(os, "replace", replace)
-    with pytest.raises(KeyboardInterrupt):
-        merge_shards(tmp_path / "run")
-    monkeypatch.undo()
-    assert_same(merge_shards(tmp_path / "run"), run(tmp_path / "one"))
+def test_two_shards_of_the_same_part_write_the_same(tmp_path):
+    one = run(tmp_path / "one")
+    fork = multiprocessing.get_context("fork")
+    call = {"target": run, "args": (tmp_path / "run",), "kwargs": {"shard": (0, 1)}}
+    twins = [fork.Process(**call) for _ in range(2)]
+    for twin in twins:
+        twin.start()
+    for twin in twins:
+        twin.join()
+    assert [twin.exitcode for twin in twins] == [0, 0]
+    assert_same(merge_shards(tmp_path / "run"), one)
 
 
-def test_shards_of_other_settings_or_another_division_are_refused(tmp_path):
+def test_shards_of_other_settings_or_another_batch_are_refused(tmp_path):
     run(tmp_path / "run", shard=(0, 2))
-    for options, words in (({"seed": 1}, "seed: [01]"), ({"batch_size": 2}, "batch: [24]")):
+    for options, words in (
+        ({"seed": 1}, "seed: 0"),
+        ({"batch_size": 2}, "batch: 4"),
+        ({"format": "parquet"}, "blocks: jsonl"),
+    ):
         with pytest.raises(InputError, match=words):
-            run(tmp_path / "run", shard=(0, 2), **options)
-        run(tmp_path / "run", shard=(1, 2), resume=False, **options)
-        with pytest.raises(InputError, match=words):
-            merge_shards(tmp_path / "run")
-    run(tmp_path / "run", shard=(1, 2), resume=False)
+            run(tmp_path / "run", shard=(1, 2), **options)
+    with pytest.raises(InputError, match="delete the directory"):
+        run(tmp_path / "run", shard=(1, 2), resume=False)
+    run(tmp_path / "run", shard=(1, 2))
     assert len(merge_shards(tmp_path / "run")) == COUNT
-    run(tmp_path / "other", shard=(0, 2))
-    run(tmp_path / "other", shard=(0, 4))
-    with pytest.raises(InputError, match="has shards of 2 and of 4"):
-        merge_shards(tmp_path / "other")
 
 
 def test_the_command_line_explains_shards_and_merges_them(command, tmp_path):

@@ -4,6 +4,7 @@ import json
 import os
 import struct
 import zlib
+from dataclasses import replace
 
 import pytest
 import torch
@@ -16,7 +17,6 @@ from saliencykit.data.images import as_images
 from saliencykit.maskers.realtime.realtime_masker import RealTimeMasker
 from saliencykit.runs.lock import locked
 from saliencykit.storage.atomic_files import append_bytes, write_beside
-from saliencykit.storage.saved_explanations import SavedExplanations
 from tests.hostile.kinds import KINDS, _explain, _pairs, black_box
 
 KEY = "saliencykit-masker"
@@ -78,7 +78,7 @@ def test_weights_of_nan_are_refused(tmp_path):
 def test_masks_outside_of_their_range_are_refused(tmp_path, value):
     run, explanation = tmp_path / "run", tmp_path / "explanation"
     saved = _explain(run)
-    (shard,) = run.glob("maps-*.safetensors")
+    (shard,) = run.glob("blocks/*.safetensors")
     maps = load_file(shard)
     save_file(
         {key: torch.full_like(m, value, dtype=torch.float16) for key, m in maps.items()}, shard
@@ -93,15 +93,17 @@ def test_masks_outside_of_their_range_are_refused(tmp_path, value):
         Explanation.load(explanation)
 
 
-def test_a_shard_outside_of_the_run_is_no_shard(tmp_path):
+def test_a_block_outside_of_the_run_is_no_block(tmp_path):
     _explain(tmp_path / "other")
     saved = _explain(tmp_path / "run")
-    rows = tmp_path / "run" / "rows.jsonl"
-    lines = [json.loads(line) for line in rows.read_text().splitlines()]
-    lines[1]["shard"] = f"../other/{lines[1]['shard']}"
-    rows.write_text("\n".join(map(json.dumps, lines)))
-    assert saved.names[0] not in SavedExplanations.load(tmp_path / "run").names[1:]
-    assert len(SavedExplanations.load(tmp_path / "run")) == 3
+    (block,) = (tmp_path / "run" / "blocks").glob("*.jsonl")
+    lines = [json.loads(line) for line in block.read_text().splitlines()]
+    lines[1]["block"] = "../../other/blocks/000000000-000000003.jsonl"
+    block.write_text("\n".join(map(json.dumps, lines)))
+    assert [row.block for row in saved.rows()] == [block.name] * 4
+    row = replace(next(saved.rows()), block=lines[1]["block"])
+    with pytest.raises(InputError, match="is not the name of a block"):
+        saved.map_of(row)
 
 
 # links
@@ -110,7 +112,7 @@ def test_a_shard_outside_of_the_run_is_no_shard(tmp_path):
 def test_nothing_is_written_through_a_link(tmp_path):
     outside = tmp_path / "outside"
     outside.write_text("precious")
-    for name in ("rows.jsonl", "maps-0-0.open", "lock", "lock.json"):
+    for name in ("rows.jsonl", "lock", "lock.json"):
         (tmp_path / name).symlink_to(outside)
     with pytest.raises(InputError, match=r"rows.jsonl is a link"):
         append_bytes(tmp_path / "rows.jsonl", b"x")
@@ -121,7 +123,9 @@ def test_nothing_is_written_through_a_link(tmp_path):
     assert outside.read_text() == "precious"
 
 
-@pytest.mark.parametrize("entry", ["overlays", "overlays/0000", "rows.jsonl", "maps-0-0.open"])
+@pytest.mark.parametrize(
+    "entry", ["overlays", "overlays/0000", "blocks", "blocks/000000000-000000003.jsonl"]
+)
 def test_a_run_directory_with_a_link_is_refused(tmp_path, entry):
     (tmp_path / "outside").mkdir()
     run = tmp_path / "run"

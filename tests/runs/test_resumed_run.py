@@ -222,9 +222,20 @@ def test_a_run_removes_everything_that_killed_ones_left(tmp_path, dead):
     assert {path.name for path in tmp_path.rglob("*")} == {"deep", "z", "lock", "threads.txt"}
 
 
+def test_a_shard_removes_only_what_killed_ones_of_its_machine_left(tmp_path, dead):
+    left, running = unfinished("x", dead), unfinished("x", os.getppid())
+    for name in (left, running, unfinished("x", dead, "elsewhere")):
+        (tmp_path / name).write_text("x")
+    with run_in(tmp_path, resume=True, alone=False):
+        pass
+    there = {running, unfinished("x", dead, "elsewhere"), "threads.txt"}
+    assert {path.name for path in tmp_path.iterdir()} == there
+
+
 def test_rows_know_their_files(black_box, images, tmp_path):
     explained(black_box, images[0], tmp_path / "out")
-    rows = [json.loads(line) for line in (tmp_path / "out/rows.jsonl").read_text().splitlines()]
+    (block,) = (tmp_path / "out/blocks").glob("*.jsonl")
+    rows = [json.loads(line) for line in block.read_text().splitlines()]
     sizes = [(images[0] / row["name"]).stat().st_size for row in rows]
     assert [int(row["file_key"].split("-")[0]) for row in rows] == sizes
 

@@ -9,7 +9,7 @@ from saliencykit.storage.typed_json import typed
 ROW = ExplainedRow(
     name="é/a.png", index=7, label=3, label_name="cat", probability=0.123456789, area=0.25,
     kept=1.0, dropped=0.0, seconds=0.5,
-    size=(32, 48), image_key=hexadecimal(-5), shard="maps-0-0", key="7",
+    height=32, width=48, image_key=hexadecimal(-5),
 )  # fmt: skip
 NAMED = {"name": "a", "index": 1}
 
@@ -27,7 +27,6 @@ def test_a_line_and_back():
 def test_a_failed_image_and_what_a_newer_version_wrote():
     row = ExplainedRow(name="b", index=8, failure="it is damaged")
     assert typed(json.loads(row.line()) | {"new": 1}, ExplainedRow, "a row") == row
-    assert row.in_shard("maps-0-1").key == "8"
 
 
 @pytest.mark.parametrize(
@@ -36,13 +35,11 @@ def test_a_failed_image_and_what_a_newer_version_wrote():
         {},
         {"name": "a"},
         {"name": "a", "index": "x"},
-        NAMED | {"size": [1]},
+        NAMED | {"height": "1"},
         NAMED | {"area": "x"},
         NAMED | {"kept": []},
         NAMED | {"index": 2**70},
-        NAMED | {"size": [0, 5]},
-        NAMED | {"shard": "../../maps-0-0"},
-        NAMED | {"shard": "maps-0-0\n"},
+        NAMED | {"height": 0},
     ],
 )
 def test_what_is_no_row_is_said(data):

@@ -9,9 +9,7 @@ from saliencykit.storage.run_summary import summarize
 
 def test_means_quartiles_and_reasons():
     areas = [0.1, 0.4, 0.2, 0.9]
-    rows = [
-        ExplainedRow(name=str(i), index=i, area=area, shard="s") for i, area in enumerate(areas)
-    ]
+    rows = [ExplainedRow(name=str(i), index=i, area=area) for i, area in enumerate(areas)]
     rows += [ExplainedRow(name=f"bad{i}", index=4 + i, failure="b" if i else "a") for i in range(7)]
     found = summarize(rows, few=2)
     assert (found.images, found.explained) == (11, 4)

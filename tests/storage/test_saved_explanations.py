@@ -5,48 +5,33 @@ import torch
 
 from saliencykit.core import rng
 from saliencykit.core.errors import InputError
+from saliencykit.storage.blocks import Blocks
 from saliencykit.storage.explanation_rows import ExplainedRow, hexadecimal
-from saliencykit.storage.jsonl import append_lines
-from saliencykit.storage.map_shards import append_maps
 from saliencykit.storage.saved_explanations import (
     FORMAT,
     VERSION,
     SavedExplanations,
     explanations_manifest,
     is_saved,
-    rows_in,
 )
 
 
 @pytest.fixture
 def folder(tmp_path):
-    """An unfinished run of two processes, one row of which is there twice."""
+    """A run of two processes that is not finished."""
     (tmp_path / "manifest.json").write_text(json.dumps({"format": FORMAT, "version": VERSION}))
     images = torch.rand(3, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     keys = rng.image_keys(images).tolist()
+    facts = {"height": 8, "width": 8}
     rows = [
-        ExplainedRow(
-            name=f"{i}.png", index=i, label=i % 2, size=(8, 8), image_key=hexadecimal(key)
-        ).in_shard(f"maps-{i % 2}-0")
+        ExplainedRow(name=f"{i}.png", index=i, label=i % 2, image_key=hexadecimal(key), **facts)
         for i, key in enumerate([*keys, keys[0]])
     ]
     rows.append(ExplainedRow(name="bad.png", index=4, failure="it is damaged"))
-    for rank in (0, 1):
-        mine = [row for row in rows if row.index % 2 == rank]
-        append_maps(
-            tmp_path / f"maps-{rank}-0.open",
-            {
-                row.key: torch.full((2, 2), 51 * row.index, dtype=torch.uint8)
-                for row in mine
-                if row.key
-            },
-        )
-        append_lines(
-            tmp_path / ("rows-1.jsonl" if rank else "rows.jsonl"), [row.line() for row in mine]
-        )
-    append_lines(tmp_path / "rows-1.jsonl", [rows[0].line()])
-    with (tmp_path / "rows.jsonl").open("a") as file:
-        file.write('{"name": "half')
+    blocks = Blocks(tmp_path / "blocks")
+    for part in (rows[:1], rows[1:3], rows[3:], rows[3:4]):
+        maps = {r.index: torch.full((2, 2), 51 * r.index, dtype=torch.uint8) for r in part}
+        blocks.write(part, {i: mask for i, mask in maps.items() if i < 4}, "jsonl")
     return tmp_path, keys
 
 
@@ -55,7 +40,7 @@ def test_rows_and_maps_by_name_of_a_run_that_is_not_finished(folder):
     assert len(saved) == 5
     assert "3.png" in saved
     assert "nobody" not in saved
-    assert sorted(row.index for row in saved.rows()) == [0, 1, 2, 3, 4]
+    assert [row.index for row in saved.rows()] == [0, 1, 2, 3, 4]
     for i in range(4):
         assert saved.row(f"{i}.png").index == i
         assert torch.allclose(saved.map(f"{i}.png"), torch.full((1, 1, 2, 2), 0.2 * i))
@@ -70,13 +55,6 @@ def test_rows_by_their_pixels(folder):
     saved = SavedExplanations.load(folder[0])
     assert sorted(row.name for row in saved.of_pixels(folder[1][0])) == ["0.png", "3.png"]
     assert saved.of_pixels(12345) == []
-
-
-def test_a_line_that_is_no_row_is_left_out(tmp_path):
-    append_lines(
-        tmp_path / "rows.jsonl", ["3", '{"name": 1}', ExplainedRow(name="a", index=0).line()]
-    )
-    assert [row.name for _, row in rows_in(tmp_path / "rows.jsonl")] == ["a"]
 
 
 @pytest.mark.parametrize(
