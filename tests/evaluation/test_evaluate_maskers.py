@@ -420,7 +420,7 @@ def test_a_full_disk_is_one_error_and_finished_rows_are_kept(
     full_disk(lambda path, mode: "rows-0-" in path.name and mode == "wb" and len(seen) >= 8)
     with pytest.raises(
         SaliencyKitError,
-        match=r"rows-0-\d.jsonl cannot be written: No space left on device. Finished results are kept",
+        match=r"rows-0-\d.jsonl cannot be written: No space left on device. Finished",
     ):
         run(black_box, sample, output_dir=tmp_path / "run", on_row=lambda row, *_: seen.append(row))
     monkeypatch.undo()

@@ -129,7 +129,7 @@ def _use_run(folder: Path) -> None:
     saved = SavedExplanations.load(folder)
     rows = list(saved.rows())
     for row in rows:
-        if row.shard is not None:
+        if row.failure is None:
             saved.mask_of(row)
     StoredMasks(run=str(folder))(black_box(), IMAGES[:1], torch.tensor([0]), generator=seeded())
     write_report(saved, folder / "page.html")
