@@ -1,5 +1,5 @@
-"""Make the figures of the docs from images that may be shipped: `python docs/figures.py [cat]
-[coffee] [parts] [compare]`.
+"""Make the figures of the docs from images that may be shipped: `python docs/figures.py
+[cat] [coffee] [parts] [shortcut] [compare]`.
 
 `parts` runs the tutorial on training a masker, a minute or two, and shows the first test images.
 `compare` runs the tutorial on comparing methods, a minute, and saves its sheet.
@@ -21,6 +21,7 @@ from torch import Generator
 from saliencykit import compose, explain
 from saliencykit.alternatives import Blur
 from saliencykit.demo import demo_image
+from saliencykit.visualization import draw_overlay
 
 ASSETS = Path(__file__).parent / "assets"
 WIDTH, CAPTION, GAP = 451, 30, 10
@@ -78,6 +79,29 @@ def sheet_of_parts(page: dict[str, Any], columns: int = 6, side: int = 144) -> I
     return sheet
 
 
+def sheet_of_sevens(page: dict[str, Any], columns: int = 6, side: int = 144) -> Image.Image:
+    """Sevens of the archive, and the class activation maps of the classifier before and after."""
+    images = page["photos"][page["test"]][page["sevens"]][:columns]
+    masks = [
+        explain(page[name], images, 7, masker="cam", verify=False) for name in ("before", "after")
+    ]
+    sheet = Image.new("RGB", (columns * (side + GAP) - GAP, 3 * (CAPTION + side)), "white")
+    draw = ImageDraw.Draw(sheet)
+    for row, text in enumerate(("sevens in the archive", "before", "after, on masked backgrounds")):
+        top = row * (CAPTION + side)
+        draw.text((2, top + 6), text, fill=(40, 40, 40), font=ImageFont.load_default(14))
+        for column in range(columns):
+            image = as_image(images[column : column + 1], side)
+            if row:
+                mask = as_image(
+                    masks[row - 1].mask[column : column + 1].expand(-1, 3, -1, -1), side
+                )
+                arrays = np.asarray(image) / 255, np.asarray(mask)[..., 0] / 255
+                image = draw_overlay(*arrays, style="heatmap").crop((0, 0, side, side))
+            sheet.paste(image, (column * (side + GAP), top + CAPTION))
+    return sheet
+
+
 def run_page(page: Path) -> dict[str, Any]:
     """The variables after running a page's Python blocks."""
     scope: dict[str, Any] = {"__name__": "page"}
@@ -107,6 +131,9 @@ if __name__ == "__main__":
         "coffee": lambda: sheet_of(demo_image()),
         "parts": lambda: sheet_of_parts(
             run_page((ASSETS / "../tutorials/train-a-masker.md").resolve())
+        ),
+        "shortcut": lambda: sheet_of_sevens(
+            run_page((ASSETS / "../tutorials/find-a-shortcut.md").resolve())
         ),
         "compare": lambda: run_page((ASSETS / "../tutorials/compare-methods.md").resolve())[
             "sheet"

@@ -36,6 +36,7 @@ NEEDS = {
     "first-explanation": "saliencykit",
     "train-a-masker": "'saliencykit[train]'",
     "compare-methods": "saliencykit",
+    "find-a-shortcut": "saliencykit scikit-learn",
     "write-a-plugin": "saliencykit pytest",
 }
 """What pip must install for each notebook, besides Jupyter."""

@@ -19,7 +19,7 @@ from saliencykit.cli.options import (
     is_main_process,
     resumable,
 )
-from saliencykit.cli.score_tables import print_scores
+from saliencykit.cli.score_tables import print_by_class, print_scores
 from saliencykit.core.errors import InputError
 from saliencykit.evaluation.score_summary import as_objects
 
@@ -54,6 +54,16 @@ def evaluate(
         Path | None,
         typer.Option(help="Bounding boxes: directory of XML files, or a LOC_val_solution.csv."),
     ] = None,
+    inside: Annotated[
+        Path | None,
+        typer.Option(
+            help="Directory of images named like the data's, white where the evidence should be: "
+            "energy-pointing-game is then the share of the mask inside."
+        ),
+    ] = None,
+    by_class: Annotated[
+        bool, typer.Option("--by-class", help="Also print the first score of each metric by class.")
+    ] = False,
     max_images: Annotated[int | None, typer.Option(help="Maximum number of images.", min=1)] = None,
     baselines: Annotated[
         bool, typer.Option(help="Also score center box, whole image, random map and Grad-CAM.")
@@ -88,12 +98,13 @@ def evaluate(
             resume=resume,
             labels=labels,
             boxes=boxes,
+            inside=inside,
             max_images=max_images,
             report_images=report_images,
             on_row=lambda row, done, total: update(done, total, "evaluating", row.masker),
         )
     if main:
-        _print(scores, output, time.perf_counter() - started, as_json)
+        _print(scores, output, time.perf_counter() - started, as_json, by_class)
 
 
 def named_maskers(texts: list[str]) -> dict[str, str]:
@@ -127,16 +138,24 @@ def _default_masker(
     return {name: name}
 
 
-def _print(scores: "workflows.Scores", output: Path, seconds: float, as_json: bool) -> None:
+def _print(
+    scores: "workflows.Scores", output: Path, seconds: float, as_json: bool, by_class: bool
+) -> None:
     if as_json:
         missing = [
             {"masker": masker, "failure": failure, "rows": count}
             for (masker, failure), count in scores.failures().items()
         ]
         table = as_objects(scores.table())
-        emit_json({"output": str(output), "table": table, "missing": missing})
+        answer = {"output": str(output), "table": table, "missing": missing}
+        if by_class:
+            lines = [line for score in scores.main for line in scores.by_class(score)]
+            answer["by_class"] = as_objects(lines)
+        emit_json(answer)
     else:
         print_scores(scores)
+        if by_class:
+            print_by_class(scores)
         say(f"wrote {output / 'table.csv'} and {output / 'rows.jsonl'} in {seconds:.0f} s")
         say(f"next: saliencykit compare {output} --baseline {scores.maskers[-1]}")
         say(f"      saliencykit report {output}")

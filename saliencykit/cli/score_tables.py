@@ -29,6 +29,30 @@ def print_scores(scores: "workflows.Scores") -> None:
     _print_reasons(scores)
 
 
+def print_by_class(scores: "workflows.Scores") -> None:
+    """Print the mean of the first score of every metric by class, worst class of the first masker
+    first.
+    """
+    for score in scores.main:
+        lines = scores.by_class(score)
+        cells = {(each.label_name, each.masker): each for each in lines}
+        print_table(
+            [f"{score}, by class", "n", *map(escape, scores.maskers)],
+            [
+                [
+                    escape(name),
+                    str(max(cells[key].n for key in cells if key[0] == name)),
+                    *(
+                        number(cells[name, masker].mean) if (name, masker) in cells else "-"
+                        for masker in scores.maskers
+                    ),
+                ]
+                for name in dict.fromkeys(each.label_name for each in lines)
+            ],
+        )
+        say("")
+
+
 def print_comparison(
     scores: "workflows.Scores", baseline: str, differences: Sequence[PairedDifference]
 ) -> None:

@@ -28,9 +28,11 @@ class Sample:
         boxes: One (n, 4) tensor of x0, y0, x1, y1 per image, in pixels of `images`, x1 and y1
             exclusive; n may be 0.
         names: A name for each image, for tables and file names, or None.
+        inside: (B, 1, H, W) in [0, 1]: 1 where the evidence should be, such as the outline of the
+            object; all 0 for an image where that is unknown. None where no image has one.
 
     Raises:
-        InputError: There are more or fewer boxes or names than images.
+        InputError: There are more or fewer boxes or names than images, or `inside` has other sizes.
 
     Example:
         >>> boxes = (torch.tensor([[0.0, 0.0, 4.0, 4.0]]),)
@@ -42,9 +44,15 @@ class Sample:
     labels: Labels
     boxes: tuple[Tensor, ...] | None = None
     names: tuple[str, ...] | None = None
+    inside: Mask | None = None
 
     def __post_init__(self) -> None:
-        """Check that there is one entry of boxes, and one name, per image."""
+        """Check that there is one entry of boxes, one name, and one region per image."""
+        expected = (len(self.images), 1, *self.images.shape[2:])
+        if self.inside is not None and self.inside.shape != expected:
+            raise InputError(
+                f"Sample.inside has shape {tuple(self.inside.shape)}; for these images {expected}."
+            )
         for what, values in (("box tensors", self.boxes), ("names", self.names)):
             if values is not None and len(values) != len(self.images):
                 raise InputError(

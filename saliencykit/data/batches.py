@@ -9,6 +9,7 @@ import torch
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of, reason_of
 from saliencykit.core.metric import Sample
+from saliencykit.core.types import Mask
 from saliencykit.data.loaded_image import LoadedImage
 from saliencykit.runs.batch_runner import run_batch
 
@@ -98,7 +99,8 @@ def sample_rows(sample: Sample, rows: Iterable[int]) -> Sample:
     some = list(rows)
     boxes = None if sample.boxes is None else tuple(sample.boxes[i] for i in some)
     names = None if sample.names is None else tuple(sample.names[i] for i in some)
-    return Sample(sample.images[some], sample.labels[some], boxes, names)
+    inside = None if sample.inside is None else sample.inside[some]
+    return Sample(sample.images[some], sample.labels[some], boxes, names, inside)
 
 
 def _labels(images: Sequence[LoadedImage], black_box: BlackBox) -> list[int | str]:
@@ -143,6 +145,16 @@ def _samples(images: Sequence[LoadedImage], labels: Sequence[int | str]) -> Iter
             torch.tensor([label for _, label in good], device="cpu"),
             boxes if any(each.boxes is not None for each, _ in good) else None,
             names,
+            _inside([each for each, _ in good]),
         )
         indices, keys = zip(*((each.index, each.file_key) for each, _ in good), strict=True)
         yield Batch(indices, names, sample, file_keys=keys)
+
+
+def _inside(images: Sequence[LoadedImage]) -> Mask | None:
+    """Where the evidence of each image should be, 0 where that is unknown; None if all are."""
+    if all(each.inside is None for each in images):
+        return None
+    empty = [torch.zeros_like(each.image[:, :1]) for each in images if each.image is not None]
+    known = [each.inside for each in images]
+    return torch.cat([no if one is None else one for one, no in zip(known, empty, strict=True)])

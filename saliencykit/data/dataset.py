@@ -1,5 +1,6 @@
 """Dataset: images with labels and bounding boxes, in any form, opened once per command."""
 
+import glob
 import os
 import warnings
 from collections import deque
@@ -7,19 +8,23 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from itertools import chain, islice
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, TypeAlias, final
+
+from torch import Tensor
 
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import reason_of
 from saliencykit.core.errors import InputError
 from saliencykit.core.metric import Sample
+from saliencykit.core.types import Mask
 from saliencykit.data.annotations import visible_boxes
 from saliencykit.data.batches import Batch, few_images, make_batches
 from saliencykit.data.decoding_budget import DECODING, reduced
 from saliencykit.data.description import describe_source
 from saliencykit.data.file_key import file_key, is_replaced
-from saliencykit.data.images import as_images
+from saliencykit.data.image_folder import SUFFIXES
+from saliencykit.data.images import ImageBatch, as_images
 from saliencykit.data.label_lookup import class_index
 from saliencykit.data.loaded_image import LoadedImage
 from saliencykit.data.record import Record
@@ -49,6 +54,7 @@ class Dataset:
         classes: Class index by name, where the names are not the model's.
         use_labels: Whether to use the labels of the records.
         description: What the data are, in words.
+        inside: A folder of images named like the data's, white where the evidence should be.
 
     Attributes:
         black_box: Prepares the images, and has the classes.
@@ -73,11 +79,13 @@ class Dataset:
         classes: Mapping[str, int] | None = None,
         use_labels: bool = True,
         description: str = "",
+        inside: Path | None = None,
     ) -> None:
         self.black_box = black_box
         self.description = description
         self.classes = classes
         self.use_labels = use_labels
+        self.inside = inside
         self._records = records
         self._pending: Iterator[Record] | None = None  # of a pass that `first` has begun
         self._taken: list[Record] = []  # by `first`, not yet by `load`
@@ -94,6 +102,7 @@ class Dataset:
         classes: Mapping[str, int] | None = None,
         max_images: int | None = None,
         use_labels: bool = True,
+        inside: str | Path | None = None,
     ) -> "Dataset":
         """List a data set; no image is opened.
 
@@ -122,10 +131,19 @@ class Dataset:
                 the model's own names.
             max_images: At most this many images, the first ones, >= 1; None for all.
             use_labels: False: images come without labels, and subfolders need not be classes.
+            inside: A folder of images named like the source's (`cats/1.jpg` or `1.jpg`; any suffix)
+                and of their sizes, white where the evidence should be, such as outlines of the
+                objects; or the column `inside` of a table.
 
         Raises:
-            InputError: The source cannot be used: it does not exist, or its form is unknown.
+            InputError: The source cannot be used: it does not exist, or its form is unknown; or
+                `inside` is no folder.
         """
+        if inside is not None and not Path(inside).expanduser().is_dir():
+            raise InputError(
+                f"inside={str(inside)!r} is no folder; give one with images named like the data's, "
+                "white where the evidence should be."
+            )
         if max_images is not None and (not isinstance(max_images, int) or max_images < 1):
             raise InputError(f"max_images={max_images!r}: an integer >= 1, or None for all images.")
         records = records_of(
@@ -142,7 +160,10 @@ class Dataset:
             black_box,
             classes=classes,
             use_labels=use_labels,
-            description=describe_source(source, labels=labels, boxes=boxes, classes=classes),
+            description=describe_source(
+                source, labels=labels, boxes=boxes, classes=classes, inside=inside
+            ),
+            inside=None if inside is None else Path(inside).expanduser(),
         )
 
     def load(
@@ -320,10 +341,29 @@ class Dataset:
             source = read.source_images[0] if keep else None
             if source is not None:
                 source, geometry = reduced(source, geometry)
-            whole = (read.images, label, boxes, geometry, source)
+            inside = self._evidence_region(record, read)
+            whole = (read.images, label, boxes, geometry, source, inside)
             return LoadedImage(index, name, *whole, file_key=key)
         except Exception as error:  # the memory is too small, or a model's `prepare` raises
             return LoadedImage(index, name, failure=reason_of(error), file_key=key)
+
+    def _evidence_region(self, record: Record, read: ImageBatch) -> Mask | None:
+        """Where the evidence should be, at the model's size: prepared as the image itself is."""
+        path = record.inside
+        if path is None and self.inside is not None:
+            name = PurePosixPath(record.name)
+            places = (self.inside / name.with_suffix(""), self.inside / name.stem)
+            path = next((each for place in places for each in _images_named(place)), None)
+        if path is None or isinstance(path, Tensor):
+            return None if path is None else path[None]
+        with DECODING.block():
+            region = as_images(path, self.black_box, inputs="raw")
+        if region.geometries != read.geometries:
+            raise InputError(
+                f"{path} has another size than {record.name}; a region is an image of the same "
+                "size, white where the evidence should be."
+            )
+        return region.images.mean(1, keepdim=True).clamp(0, 1)
 
     def stale(self, known: Iterable[KnownImage]) -> set[int]:
         """The indices of images whose results are to be computed again: the file was replaced, or
@@ -361,3 +401,9 @@ def default_num_workers(num_workers: int | None) -> int:
         return num_workers
     processes = int(os.environ.get("LOCAL_WORLD_SIZE") or 1)  # of a launch, on this machine
     return max(1, min(_MOST_THREADS, (os.cpu_count() or 1) // processes))
+
+
+def _images_named(place: Path) -> list[Path]:
+    """The files of this name with any suffix of an image."""
+    beside = sorted(place.parent.glob(f"{glob.escape(place.name)}.*"))
+    return [path for path in beside if path.suffix.lower() in SUFFIXES]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, final
 from torch import Tensor
 
 from saliencykit.core.geometry import Geometry
-from saliencykit.core.types import Images
+from saliencykit.core.types import Images, Mask
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -25,6 +25,7 @@ class LoadedImage:
         boxes: (n, 4) x0, y0, x1, y1 in pixels of `image`; None where the data set has no boxes.
         geometry: Where `image` lies in the source image; None for tensors.
         source_image: The source image, if it was to be kept.
+        inside: (1, 1, H, W) in [0, 1], 1 where the evidence should be; None where that is unknown.
         failure: Why it cannot be used; None if all is well.
         file_key: Of its file, see `data.file_key`; None for what is not a file.
     """
@@ -36,5 +37,6 @@ class LoadedImage:
     boxes: Tensor | None = None
     geometry: Geometry | None = None
     source_image: "Image | None" = None
+    inside: Mask | None = None
     failure: str | None = None
     file_key: str | None = None

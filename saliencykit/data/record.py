@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, TypeAlias, final
 
 from torch import Tensor
@@ -25,6 +26,8 @@ class Record:
         boxes: (n, 4) x0, y0, x1, y1 of the labeled objects, in pixels of the upright image, x1 and
             y1 exclusive; n may be 0. None where the data set has no boxes.
         failure: Why the image cannot be used, where that is already known.
+        inside: An image file of the same size, white where the evidence should be, or (1, H, W) in
+            [0, 1] for an image that is a tensor; None where that is unknown.
     """
 
     name: str
@@ -32,6 +35,7 @@ class Record:
     label: Label | None = None
     boxes: Tensor | None = None
     failure: str | None = None
+    inside: Path | Tensor | None = None
 
     def __post_init__(self) -> None:
         """Names and failures become rows of files, which hold Unicode only."""

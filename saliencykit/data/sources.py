@@ -227,7 +227,9 @@ def _of_item(item: Any, number: int, count: int) -> Iterator[Record]:
     if isinstance(item, Sample):
         for row, (image, label) in enumerate(zip(item.images, item.labels.tolist(), strict=True)):
             name = str(count + row) if item.names is None else item.names[row]
-            yield Record(name, image, label, None if item.boxes is None else item.boxes[row])
+            boxes = None if item.boxes is None else item.boxes[row]
+            inside = None if item.inside is None else item.inside[row]
+            yield Record(name, image, label, boxes, inside=inside)
         return
     try:
         image, label = split_pair(item)

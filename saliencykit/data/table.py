@@ -29,7 +29,8 @@ def read_table(path: Path) -> list[Record]:
             first of the columns `path`, `file`, `image` or `filename` has paths relative to the
             file's folder; the first of `label`, `class` or `wnid` has the class (empty for none);
             `boxes` has bounding boxes in pixels of the image: `x0 y0 x1 y1;x0 y0 x1 y1`, or in JSON
-            a list of `[x0, y0, x1, y1]`.
+            a list of `[x0, y0, x1, y1]`; `inside` has paths of images of the same size, white where
+            the evidence should be.
 
     Raises:
         InputError: The file cannot be read, has no column of paths, or has no rows.
@@ -147,7 +148,9 @@ def _record(folder: Path, row: Mapping[str, Any]) -> Record:
             "'x0 y0 x1 y1;x0 y0 x1 y1' with x0 < x1 and y0 < y1.",
         )
     label = (label.strip() or None) if isinstance(label, str) else label
-    return Record(name, folder / Path(name).expanduser(), label, boxes)
+    inside = row.get("inside") or None
+    inside = None if inside is None else folder / Path(str(inside)).expanduser()
+    return Record(name, folder / Path(name).expanduser(), label, boxes, inside=inside)
 
 
 def read_boxes(given: Any) -> Tensor:

@@ -51,6 +51,7 @@ def evaluate(
     resume: bool = True,
     labels: Any = None,
     boxes: str | Path | None = None,
+    inside: str | Path | None = None,
     classes: Mapping[str, int] | None = None,
     max_images: int | None = None,
     report_images: int = 12,
@@ -82,6 +83,9 @@ def evaluate(
         resume: Resume from existing rows in `output_dir`; False: start again there.
         labels: Labels by image, see `read_samples`.
         boxes: Bounding boxes by image, see `read_samples`.
+        inside: A folder of regions by image, white where the evidence should be, see `Dataset`;
+            `energy-pointing-game` is then the share of a mask inside, `Scores.by_class` tells
+            for each class.
         classes: The data set's class names, see `read_samples`.
         max_images: Maximum number of images, the first ones; None: all.
         report_images: Number of images, the first ones, whose masks are saved as PNG in
@@ -121,7 +125,13 @@ def evaluate(
     black_box = as_black_box(model)
     processes = Processes.of_this_launch(black_box.device)
     source = Dataset.open(
-        data, black_box, labels=labels, boxes=boxes, classes=classes, max_images=max_images
+        data,
+        black_box,
+        labels=labels,
+        boxes=boxes,
+        inside=inside,
+        classes=classes,
+        max_images=max_images,
     )
     if baselines is True:
         baselines = BASELINES if _has_feature_maps(source) else BASELINES[:-1]

@@ -35,6 +35,31 @@ class ScoreSummary:
 
 @final
 @dataclass(frozen=True)
+class ClassSummary:
+    """One score of one masker over the images of one class.
+
+    Attributes:
+        masker: The masker's name.
+        label_name: The class's name, or its number where the name is unknown.
+        score: `metric` or `metric/part`.
+        mean: Over the images of the class that have the score.
+        low: Lower end of the mean's 95% confidence interval (percentile bootstrap), NaN for fewer
+            than two images.
+        high: Its upper end.
+        n: Number of these images.
+    """
+
+    masker: str
+    label_name: str
+    score: str
+    mean: float
+    low: float
+    high: float
+    n: int
+
+
+@final
+@dataclass(frozen=True)
 class PairedDifference:
     """One score of one masker minus another's, on the images that have both.
 
@@ -71,11 +96,13 @@ def metric_of(score: str, metrics: Iterable[str]) -> str:
     )
 
 
-def as_objects(lines: Sequence[ScoreSummary | PairedDifference]) -> list[dict[str, Any]]:
+def as_objects(
+    lines: Sequence[ScoreSummary | ClassSummary | PairedDifference],
+) -> list[dict[str, Any]]:
     """The lines as JSON objects, NaN as null.
 
     Args:
-        lines: From `Scores.table` or `Scores.compare`.
+        lines: From `Scores.table`, `by_class` or `compare`.
     """
     return [
         {name: None if value != value else value for name, value in asdict(line).items()}

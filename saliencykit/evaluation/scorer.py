@@ -73,8 +73,9 @@ class Scorer:
             return
         device, sample = self.black_box.device, batch.sample
         boxes = None if sample.boxes is None else tuple(b.to(device) for b in sample.boxes)
+        inside = None if sample.inside is None else sample.inside.to(device)
         some = _Images(
-            Sample(sample.images.to(device), sample.labels.to(device), boxes, batch.names),
+            Sample(sample.images.to(device), sample.labels.to(device), boxes, batch.names, inside),
             batch.indices,
             CachedLogits(self.black_box),
             None if masks is None else _at_size(sample.images, [masks[i] for i in batch.indices]),

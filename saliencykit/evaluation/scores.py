@@ -19,6 +19,7 @@ from saliencykit.evaluation.notebook_table import scores_html
 from saliencykit.evaluation.run_directory import RunDirectory
 from saliencykit.evaluation.score_rows import Row
 from saliencykit.evaluation.score_summary import (
+    ClassSummary,
     PairedDifference,
     ScoreSummary,
     as_objects,
@@ -120,6 +121,37 @@ class Scores:
                 n, missing = len(values), rows[masker] - len(values)
                 lines.append(ScoreSummary(masker, score, mean, median, low, high, n, missing))
         return tuple(lines)
+
+    def by_class(
+        self, score: str, resamples: int = RESAMPLES, seed: int = 0
+    ) -> tuple[ClassSummary, ...]:
+        """A score for each class on its own, the lowest mean first; classes without one are left
+        out.
+
+        Args:
+            score: One of `names`.
+            resamples: Number of bootstrap samples of the images.
+            seed: Random seed.
+
+        Raises:
+            InputError: There is no such score.
+        """
+        if score not in self.names:
+            raise InputError(
+                f"unknown score {score!r}; this evaluation has {', '.join(self.names) or 'none'}."
+            )
+        values: dict[tuple[str, str], list[float]] = {}
+        for row in self.rows:
+            value = row.scores.get(score, nan)
+            if isfinite(value):
+                name = str(row.label) if row.label_name is None else row.label_name
+                values.setdefault((row.masker, name), []).append(value)
+        lines = [
+            ClassSummary(*key, score, *interval(one, resamples, seed), len(one))
+            for key, one in values.items()
+        ]
+        order = {name: place for place, name in enumerate(self.maskers)}
+        return tuple(sorted(lines, key=lambda line: (order[line.masker], line.mean)))
 
     def compare(
         self, against: str, resamples: int = RESAMPLES, seed: int = 0

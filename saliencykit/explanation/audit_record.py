@@ -38,7 +38,8 @@ class AuditRecord:
         >>> import tempfile, torch
         >>> from saliencykit import explain
         >>> from saliencykit.testing import PlantedEvidence
-        >>> explanation = explain(PlantedEvidence(), torch.rand(1, 3, 16, 16), 0, masker="center-box")
+        >>> image = torch.rand(3, 16, 16)
+        >>> explanation = explain(PlantedEvidence(), image, 0, masker="center-box")
         >>> folder = explanation.save(tempfile.mkdtemp(), audit=True)
         >>> record = AuditRecord.load(folder)
         >>> record.facts["subject"], record.problems()

@@ -1,10 +1,11 @@
-"""Pointing games: is the map's maximum, or most of its sum, on the object?"""
+"""Pointing games: is the map's maximum, or most of its sum, where the evidence should be?"""
 
 from abc import abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar, final
 
 import torch
+import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from saliencykit.core.black_box import BlackBox
@@ -15,8 +16,10 @@ from saliencykit.metrics.thresholding import missing
 
 
 @dataclass(frozen=True, kw_only=True)
-class _InsideBoxes(Metric):
-    """The fraction of a weighting of the pixels that is inside the object's boxes."""
+class _Inside(Metric):
+    """The fraction of a weighting of the pixels that is inside the object: inside the sample's
+    regions where it has them, else inside its boxes.
+    """
 
     higher_is_better: ClassVar[bool] = True
 
@@ -25,8 +28,8 @@ class _InsideBoxes(Metric):
         """The weight of each pixel, (B, 1, H, W), not all 0."""
 
     @abstractmethod
-    def _inside(self, boxes: tuple[Tensor, ...], mask: Mask) -> Tensor:
-        """The pixels that count as inside, (B, 1, H, W) bool."""
+    def _inside(self, sample: Sample, mask: Mask) -> Tensor:
+        """What counts as inside, (B, 1, H, W) in [0, 1]; all 0 where that is unknown."""
 
     @final
     def score(
@@ -39,25 +42,29 @@ class _InsideBoxes(Metric):
         generator: Generator,
     ) -> PerImage:
         """The fraction inside, in [0, 1]. No query."""
-        if sample.boxes is None:
+        if sample.boxes is None and sample.inside is None:
             return missing(mask)
-        weights = self._weights(mask)
-        inside = (weights * self._inside(sample.boxes, mask)).sum((1, 2, 3))
-        known = torch.tensor([len(corners) > 0 for corners in sample.boxes], device=mask.device)
-        return torch.where(known, inside / weights.sum((1, 2, 3)), float("nan"))
+        weights, inside = self._weights(mask), self._inside(sample, mask)
+        share = (weights * inside).sum((1, 2, 3)) / weights.sum((1, 2, 3))
+        if sample.inside is not None:
+            known = inside.amax((1, 2, 3)) > 0
+        else:
+            known = torch.tensor([len(each) > 0 for each in sample.boxes or ()], device=mask.device)
+        return torch.where(known, share, float("nan"))
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class PointingGame(_InsideBoxes):
+class PointingGame(_Inside):
     """Pointing game: is the map's maximum on the object? 1 if it is, else 0; where several pixels
     share the maximum, the fraction of them that are.
 
     A point is a hit if it is at most `tolerance` pixels (Euclidean, between pixel centers) from one
     of the object's boxes. It says nothing about extent, and large objects are hard to miss: the
     center of the image scores high, so compare with `center-box`, whose maximum is a plateau. Ties
-    count by their fraction, the expected score of a random choice; the paper takes the first. NaN
-    where the image has no box.
+    count by their fraction, the expected score of a random choice; the paper takes the first. Where
+    the sample has regions (`inside`) they count in place of the boxes. NaN where the image has
+    neither.
 
     Args:
         tolerance: In pixels of the model's input, >= 0. The paper's 15 are pixels of the image; for
@@ -91,19 +98,22 @@ class PointingGame(_InsideBoxes):
     def _weights(self, mask: Mask) -> Tensor:
         return (mask == mask.amax((1, 2, 3), keepdim=True)).to(mask.dtype)
 
-    def _inside(self, boxes: tuple[Tensor, ...], mask: Mask) -> Tensor:
-        return near_boxes(boxes, mask, self.tolerance)
+    def _inside(self, sample: Sample, mask: Mask) -> Tensor:
+        if sample.inside is not None:
+            return near_region(sample.inside, self.tolerance).to(mask)
+        return near_boxes(sample.boxes or (), mask, self.tolerance).to(mask)
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class EnergyPointingGame(_InsideBoxes):
+class EnergyPointingGame(_Inside):
     """Energy-based pointing game: the fraction of the mask's sum inside the object's boxes.
 
     Higher is better. It needs no threshold and sees the whole map, but rewards covering little: a
     single right pixel scores 1, so read it together with a metric of what the mask keeps. A
-    constant map, and an empty one, score the fraction of the image that the boxes cover. NaN where
-    the image has no box.
+    constant map, and an empty one, score the fraction of the image that the boxes cover. Where the
+    sample has regions (`inside`), of any shape and with soft borders, they count in place of the
+    boxes: the share of the mask on a watermark, or on the object. NaN where the image has neither.
 
     Example:
         >>> from saliencykit.testing import PlantedEvidence
@@ -122,8 +132,10 @@ class EnergyPointingGame(_InsideBoxes):
         empty = mask.amax((1, 2, 3), keepdim=True) == 0
         return torch.where(empty, torch.ones_like(mask), mask)
 
-    def _inside(self, boxes: tuple[Tensor, ...], mask: Mask) -> Tensor:
-        return box_pixels(boxes, mask)
+    def _inside(self, sample: Sample, mask: Mask) -> Tensor:
+        if sample.inside is not None:
+            return sample.inside.to(mask)
+        return box_pixels(sample.boxes or (), mask).to(mask)
 
 
 def box_pixels(boxes: tuple[Tensor, ...], like: Mask) -> Tensor:
@@ -158,6 +170,21 @@ def near_boxes(boxes: tuple[Tensor, ...], like: Mask, tolerance: float) -> Tenso
         across, down = _distance(x, x0, x1), _distance(y, y0, y1)
         rows.append((down[:, :, None] ** 2 + across[:, None, :] ** 2 <= tolerance**2 + 1e-4).any(0))
     return torch.stack(rows)[:, None]
+
+
+def near_region(region: Mask, tolerance: float) -> Mask:
+    """The pixels at most `tolerance` pixels away from one with at least half of a region, (B, 1, H,
+    W) in {0, 1}.
+
+    Example:
+        >>> near_region(torch.tensor([[[[1.0, 0.2, 0.0], [0.0, 0.0, 0.0]]]]), 1.0).tolist()
+        [[[[1.0, 1.0, 0.0], [1.0, 0.0, 0.0]]]]
+    """
+    reach = int(tolerance)
+    steps = torch.arange(-reach, reach + 1, device=region.device)
+    disk = (steps[:, None] ** 2 + steps**2 <= tolerance**2 + 1e-4).float()
+    near = F.conv2d((region >= 0.5).float(), disk[None, None], padding=reach)
+    return (near > 0.5).to(region)
 
 
 def _distance(centers: Tensor, low: Tensor, high: Tensor) -> Tensor:

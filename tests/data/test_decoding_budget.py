@@ -76,9 +76,9 @@ def test_a_reduced_source_shows_the_mask_in_the_same_place(monkeypatch):
 
 
 def test_a_decompression_bomb_and_a_prepare_that_raises_are_rows(black_box, tmp_path, monkeypatch):
-    for name, side in (("a.png", 10), ("b.png", 60), ("c.png", 11)):
+    for name, side in (("a.png", 10), ("b.png", 200), ("c.png", 11)):
         Image.new("RGB", (side, side)).save(tmp_path / name)
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)  # b has more than twice as many
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10_000)  # b has more than twice as many
     failures = [each.failure for each in Dataset.open(tmp_path, black_box).load(num_workers=2)]
     assert [failure is None for failure in failures] == [True, False, True]
     assert "too large to be opened safely" in failures[1]

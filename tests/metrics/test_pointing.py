@@ -4,7 +4,13 @@ import torch
 
 from saliencykit.core.errors import InputError
 from saliencykit.core.metric import Sample
-from saliencykit.metrics.pointing import EnergyPointingGame, PointingGame, box_pixels, near_boxes
+from saliencykit.metrics.pointing import (
+    EnergyPointingGame,
+    PointingGame,
+    box_pixels,
+    near_boxes,
+    near_region,
+)
 from tests.metrics.test_localization import TRUTH, sample_and_masks, score
 
 
@@ -111,3 +117,28 @@ def test_the_pointing_game_equals_torchrays():
         y, x = divmod(int(mask[i].argmax()), 60)
         assert got[i].item() == (game(1, tolerance=8).evaluate(there[0], (x, y)) + 1) / 2
     assert 0 < got.mean() < 1
+
+
+def test_regions_of_any_shape_count_in_place_of_boxes():
+    mask = torch.rand(3, 1, 12, 12, generator=torch.Generator().manual_seed(0))
+    region = torch.zeros(3, 1, 12, 12)
+    region[:2, 0] = torch.ones(12, 12).triu()
+    region[1] *= 0.5  # a soft region
+    sample = Sample(torch.rand(3, 3, 12, 12), torch.zeros(3, dtype=torch.long), inside=region)
+    got = score(EnergyPointingGame(), sample, mask)["EnergyPointingGame"]
+    share = float((mask[0, 0].numpy() * np.triu(np.ones((12, 12)))).sum() / mask[0].sum())
+    assert got[0].item() == pytest.approx(share, rel=1e-5)
+    assert got[1].item() == pytest.approx(
+        float((mask[1, 0] * region[1, 0]).sum() / mask[1].sum()), rel=1e-5
+    )
+    assert got[2].isnan()  # nothing is known
+
+
+def test_pixels_near_a_region_are_those_near_its_pixels():
+    region = torch.rand(2, 1, 9, 11, generator=torch.Generator().manual_seed(1)).round()
+    near = near_region(region, 2.3)
+    for i in range(2):
+        rows, columns = np.nonzero(region[i, 0].numpy())
+        for y, x in np.ndindex(9, 11):
+            expected = (np.hypot(rows - y, columns - x) <= 2.3).any()
+            assert bool(near[i, 0, y, x]) == expected
