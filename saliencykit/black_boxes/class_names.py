@@ -5,6 +5,7 @@ from pathlib import Path
 
 from saliencykit.core.checks import name_of
 from saliencykit.core.errors import InputError
+from saliencykit.core.regular_file import refuse_special_file
 from saliencykit.storage.typed_json import read_json
 
 
@@ -31,6 +32,7 @@ def read_class_names(names: str | Path | Sequence[str] | None) -> tuple[str, ...
             )
         return tuple(names)
     path = Path(names).expanduser()
+    refuse_special_file(path)
     try:
         read = (
             read_json(path)

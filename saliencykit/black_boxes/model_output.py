@@ -1,7 +1,8 @@
 """Reading a model's output: whatever it returns, to logits (B, K)."""
 
+import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor
@@ -44,7 +45,7 @@ def read_logits(
         raise InputError(
             f"{who} returned {name_of(answer)}{keys}; expected a tensor (B, K), a tuple that "
             "starts with it, a dict with 'logits', or an object with .logits. "
-            f"{_advice(answer)}"
+            f"{_advice(answer, batch_size)}"
         )
     shape = tuple(found.shape)
     if found.ndim <= 1:  # squeezed: a sigmoid's column, or the only row
@@ -54,7 +55,7 @@ def read_logits(
     if found.ndim != 2 or len(found) != batch_size or 0 in found.shape:
         raise ContractError(
             f"{who} returned shape {shape} for {batch_size} images; a classifier returns "
-            f"({batch_size}, K), one number per class. {_advice(answer, found)}"
+            f"({batch_size}, K), one number per class. {_advice(answer, batch_size, found)}"
         )
     if not found.is_floating_point():
         raise ContractError(
@@ -131,11 +132,23 @@ def _logs(values: Tensor, who: str) -> Tensor:
     return values.clamp_min(smallest).log()
 
 
-def _advice(answer: object, found: Tensor | None = None) -> str:
+def _advice(answer: object, batch_size: int, found: Tensor | None = None) -> str:
     """What to write for an answer without (B, K), where `found` is the tensor that was in it."""
     first = answer[0] if isinstance(answer, list) and answer else answer
     if hasattr(answer, "pred_boxes") or (isinstance(first, Mapping) and "boxes" in first):
         return "For a detection write explain(..., target=DetectionScore(bbox, label))."
+    rows = [
+        where
+        for where, part in _parts(answer)
+        if part is not answer and part.is_floating_point()
+        if part.ndim in (1, 2) and len(part) == batch_size
+    ]
+    if rows:
+        others = f" (or {', '.join(rows[1:4])})" if rows[1:] else ""
+        return (
+            f"Write explain(..., target=lambda answer: {rows[0]}){others}; or, for its "
+            "probabilities, wrap the model in a small nn.Module that returns them as logits."
+        )
     if found is not None and found.ndim == 4:
         return "For a segmentation write explain(..., target=SegmentationClass(label, region))."
     if found is not None and found.ndim == 3:
@@ -144,6 +157,26 @@ def _advice(answer: object, found: Tensor | None = None) -> str:
             "to one score per image; for YOLO: lambda answer: answer[0][:, 4 + label].amax(1)."
         )
     return "Wrap the model in a small nn.Module that returns the logits."
+
+
+def _parts(answer: object, where: str = "answer", depth: int = 3) -> Iterator[tuple[str, Tensor]]:
+    """The tensors in an answer, each with the Python expression for it."""
+    if isinstance(answer, Tensor):
+        yield where, answer
+    elif depth and isinstance(answer, Mapping):
+        for key, value in answer.items():
+            yield from _parts(
+                value,
+                f"{where}[{json.dumps(key) if isinstance(key, str) else repr(key)}]",
+                depth - 1,
+            )
+    elif depth and isinstance(answer, tuple | list) and not hasattr(answer, "_fields"):
+        for index, value in enumerate(answer):
+            yield from _parts(value, f"{where}[{index}]", depth - 1)
+    elif depth and not isinstance(answer, str):
+        names = getattr(answer, "_fields", None) or getattr(answer, "__dict__", {})
+        for name in names:
+            yield from _parts(getattr(answer, name), f"{where}.{name}", depth - 1)
 
 
 def _tensor_in(output: object) -> Tensor | None:

@@ -56,7 +56,7 @@ SURROGATE_FILE = WeightsFile(
     "surrogate",
     1,
     _Header,
-    "surrogate",
+    "fit-surrogate",
     "a classifier's weights are named with their model, timm:NAME,checkpoint=FILE, and a trained "
     "masker goes to masker=",
 )

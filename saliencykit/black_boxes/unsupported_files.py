@@ -44,5 +44,6 @@ def unsupported_model_hint(text: str) -> str | None:
         >>> unsupported_model_hint("resnet18")
     """
     suffix, scheme = PurePath(text).suffix.lower(), text.partition("/")[0].lower()
-    hints = (hint for endings, hint in _HINTS.items() if suffix in endings or scheme in endings)
-    return next(hints, None)
+    of_file = next((hint for endings, hint in _HINTS.items() if suffix in endings), None)
+    of_address = next((hint for endings, hint in _HINTS.items() if scheme in endings), None)
+    return f"download the file; {of_file}" if of_file and of_address else of_file or of_address

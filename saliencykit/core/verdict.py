@@ -8,7 +8,7 @@ from saliencykit.core.types import Labels, Logits
 
 _HALF = 0.5
 _ALIKE = 0.9  # of the whole image's probability: nothing that was replaced mattered
-_ROUNDING = 1e-4  # of a score
+_STILL = 0.02  # of a score: it hardly changes
 _LOWEST = 0.1  # a whole image with less shows too little of the class to measure what removes it
 
 
@@ -26,7 +26,8 @@ class Verdict(StrEnum):
       `necessary` or `neither`, as these two hold.
 
     Scores have no zero: their rules are the same ones for the share of the way from the fully
-    replaced to the whole image. If these two agree, the verdict is `saturated`.
+    replaced to the whole image. If these two differ by 2 % or less, the verdict is `saturated`:
+    what an edit does to so still a score is as much the edit's as the image's.
 
     Example:
         >>> Verdict.of(whole=0.9, kept=0.8, dropped=0.1, replaced=0.01)
@@ -89,7 +90,7 @@ class Verdict(StrEnum):
             replaced: Without any pixel of the image.
         """
         span = whole - replaced
-        if abs(span) <= _ROUNDING * max(abs(whole), abs(replaced)):
+        if abs(span) <= _STILL * max(abs(whole), abs(replaced)):
             return Verdict.SATURATED
         return Verdict.of(1.0, (kept - replaced) / span, (dropped - replaced) / span)
 
@@ -97,10 +98,10 @@ class Verdict(StrEnum):
 _WORDS = {
     Verdict.BOTH: "this region alone decides",
     Verdict.SUFFICIENT: "this region is enough, but so is the rest of the image",
-    Verdict.NECESSARY: "the class needs this region, which is not enough alone",
+    Verdict.NECESSARY: "this region is needed, but is not enough alone",
     Verdict.NEITHER: "this region does not decide; do not trust the mask",
-    Verdict.SATURATED: "the class stays without any of the image's pixels; nothing was tested",
-    Verdict.UNDECIDED: "the class is too improbable to test",
+    Verdict.SATURATED: "the answer stays without any of the image's pixels; nothing was tested",
+    Verdict.UNDECIDED: "the answer is too uncertain to test",
 }
 
 

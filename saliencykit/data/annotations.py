@@ -12,6 +12,7 @@ from torch import Tensor
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import InputError
 from saliencykit.core.geometry import Geometry
+from saliencykit.core.regular_file import refuse_special_file
 from saliencykit.data.label_lookup import class_index
 from saliencykit.data.record import Record
 from saliencykit.data.table import csv_rows
@@ -66,6 +67,7 @@ def xml_objects(path: Path) -> list[AnnotatedObject]:
     """
     from torchvision.datasets import VOCDetection
 
+    refuse_special_file(path)
     try:
         content = VOCDetection.parse_voc_xml(parse(path).getroot())["annotation"]
         database = str((content.get("source") or {}).get("database", ""))

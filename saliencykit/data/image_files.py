@@ -1,14 +1,44 @@
 """Opening image files: decoded, upright, with a clear error for everything that is not one."""
 
+import re
+import shlex
 import warnings
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from PIL import Image, ImageOps
 
 from saliencykit.black_boxes.pil_modes import declared_white
 from saliencykit.core.errors import InputError
+from saliencykit.core.regular_file import refuse_special_file
 from saliencykit.data.decoding_budget import DECODING
 from saliencykit.storage.image_formats import opened_image
+
+_URL = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]+):/+(.+)", re.DOTALL)  # C:/ is a drive
+
+
+def refuse_url(text: str) -> None:
+    """Say how to get the image behind an address, which is not opened.
+
+    Args:
+        text: A path, or a URL with one or, as `Path` leaves it, one slash of two missing.
+
+    Raises:
+        InputError: It is a URL.
+
+    Example:
+        >>> refuse_url("photos/cat.jpg")
+    """
+    if (url := _URL.match(text)) and not Path(text).exists():
+        scheme, rest = url.groups()
+        address, how = f"{scheme}://{rest}", "copy the file to this machine and give its path"
+        if scheme.startswith("http"):
+            name = shlex.quote(PurePosixPath(rest.partition("?")[0]).name)
+            how = (
+                f"download it, `curl -L -o {name} {shlex.quote(address)}` and give the path {name}"
+            )
+        elif scheme == "file":
+            address, how = f"file:///{rest}", f"give the path {'/' + rest!r}"
+        raise InputError(f"{address!r} is a URL; {how}.")
 
 
 def open_image(path: Path) -> Image.Image:
@@ -17,8 +47,7 @@ def open_image(path: Path) -> Image.Image:
     Raises:
         InputError: The file is missing, damaged or not an image; the message names it.
     """
-    if str(path).startswith(("http:/", "https:/")):
-        raise InputError(f"{str(path)!r} is a URL; download the image and give its path.")
+    refuse_special_file(path)
     try:
         size = None if path.is_dir() else path.stat().st_size
     except (FileNotFoundError, NotADirectoryError):

@@ -23,7 +23,7 @@ from saliencykit.data.image_arrays import (
     range_advice,
     tensor_rows,
 )
-from saliencykit.data.image_files import decoded_image, open_image, upright_image
+from saliencykit.data.image_files import decoded_image, open_image, refuse_url, upright_image
 
 Pixels: TypeAlias = Literal["auto", "raw", "normalized"]
 
@@ -153,6 +153,7 @@ def _read(item: Any, row: int | None, black_box: BlackBox) -> list[tuple[str, Re
     """Named tensors (1, C, H, W) and upright PIL images from one thing that a user gave."""
     name = "the image" if row is None else f"image {row}"
     if isinstance(item, str | os.PathLike):
+        refuse_url(str(item))
         path = Path(item).expanduser()
         return [(str(path), open_image(path))]
     if isinstance(item, bytes):

@@ -15,7 +15,9 @@ from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of
 from saliencykit.core.errors import InputError
 from saliencykit.core.metric import Sample
+from saliencykit.core.regular_file import refuse_special_file
 from saliencykit.data.annotations import Annotations, annotated, read_annotations
+from saliencykit.data.image_files import refuse_url
 from saliencykit.data.image_folder import folder_records
 from saliencykit.data.record import DatasetItem, Label, Record, split_pair
 from saliencykit.data.table import TABLES, label_of, read_labels, read_table
@@ -157,6 +159,8 @@ def _of_path(
     path = Path(source).expanduser()
     if path.suffix.lower() in TABLES and path.is_file():
         return read_table(path), None
+    refuse_url(str(source))
+    refuse_special_file(path)
     if str(source) == "" or not path.is_dir():  # "" would be the current directory
         raise InputError(f"{str(source)!r} is not a folder or a table; data must be {_FORMS}.")
     images, objects = path / "Data" / _VALIDATION, None

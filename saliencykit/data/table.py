@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from saliencykit.core.errors import InputError
+from saliencykit.core.regular_file import refuse_special_file
 from saliencykit.core.visible_text import unicode_text
 from saliencykit.data.record import Label, Record
 from saliencykit.storage.typed_json import parse_json
@@ -73,6 +74,7 @@ def read_labels(labels: "Path | Mapping[str, Label]") -> dict[str, Label]:
     """
     if isinstance(labels, Mapping):
         return {unicode_text(name): label for name, label in labels.items()}
+    refuse_special_file(labels)
     if not labels.is_file():
         raise InputError(
             f"labels={str(labels)!r}: no such file; give a CSV file of paths and labels, or a "

@@ -226,8 +226,10 @@ def _opened(data: Any, black_box: BlackBox, **options: Any) -> Dataset:
     try:
         return Dataset.open(data, black_box, **options)
     except InputError as error:
-        if options["use_labels"] and is_folder(data):
-            raise InputError(
-                f"{error} Or explain the model's own top class: label='top' (--label top)."
-            ) from error
-        raise
+        if not options["use_labels"] or not is_folder(data):
+            raise
+        # where labels are not the reason, this raises the same
+        Dataset.open(data, black_box, **options | {"use_labels": False})
+        raise InputError(
+            f"{error} Or explain the model's own top class: label='top' (--label top)."
+        ) from error

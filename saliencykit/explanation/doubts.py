@@ -71,6 +71,12 @@ def _doubts(explanation: Explanation, row: int) -> dict[str, str]:
             f"{name} stays at {kept} with all pixels replaced by {fill}, so nothing was tested; "
             f"write alternative={'blur' if fill.startswith('Noise(') else 'noise'!r}"
         )
+        if explanation.output == "score" and kept != whole:
+            found["saturated"] = (
+                f"the score {name} is {whole}, and about the same with all pixels replaced by "
+                f"{fill}, so nothing was tested; write output='sigmoid' or 'softmax' if it is a "
+                f"logit, or target=lambda answer: answer - {whole} if so little matters"
+            )
     if verdict == Verdict.NEITHER and not found:
         found["neither"] = (
             f"the mask keeps {kept} and leaves {dropped} of {name}'s {whole}, so it does not show "

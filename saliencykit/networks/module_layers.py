@@ -50,3 +50,13 @@ def torchscript_hint(module: nn.Module) -> str:
     if not any(isinstance(part, torch.jit.ScriptModule) for part in module.modules()):
         return ""
     return " TorchScript hides its layers: give the Python module that it was made from."
+
+
+def another_masker(black_box: BlackBox) -> str:
+    """What to write where a map of a layer cannot be had: any model with gradients has Grad-CAM;
+    one that computes with integers (int8) answers queries only.
+
+    Args:
+        black_box: The classifier.
+    """
+    return f"masker={'grad-cam' if black_box.differentiable else 'rise'!r}"

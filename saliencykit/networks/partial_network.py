@@ -12,7 +12,7 @@ from saliencykit.core.errors import InputError
 from saliencykit.core.types import Images, Logits
 from saliencykit.networks.feature_map import FeatureMap
 from saliencykit.networks.module_calls import ModuleCall, record_calls
-from saliencykit.networks.module_layers import module_of
+from saliencykit.networks.module_layers import another_masker, module_of
 from saliencykit.networks.private_copy import with_private_module
 from saliencykit.networks.tolerance import close_to_rounding
 
@@ -109,7 +109,7 @@ def network_after(black_box: BlackBox, image: Images, feature_map: FeatureMap) -
             if twin is optimized:
                 raise InputError(
                     f"{name_of(black_box)} does not keep {who} in its attributes, so it cannot be "
-                    "split; use masker='grad-cam'."
+                    f"split; use {another_masker(black_box)}."
                 )
             try:
                 network = PartialNetwork(twin, feature_map, known)
@@ -121,7 +121,7 @@ def network_after(black_box: BlackBox, image: Images, feature_map: FeatureMap) -
                 return network
     raise InputError(
         f"the logits of {who} do not depend on the output of {feature_map.name!r} alone; name a "
-        "layer=... that everything passes through, or use masker='grad-cam'."
+        f"layer=... that everything passes through, or use {another_masker(black_box)}."
     )
 
 

@@ -114,6 +114,12 @@ def _search(black_box: BlackBox, probe: Images, repeated: bool) -> FeatureMap:
             unordered.append(feature_map.name)
     if sparse is not None:
         return sparse
+    if not black_box.differentiable:
+        raise InputError(
+            f"layers are chosen by their gradients, and {name_of(black_box.module)} has none, as "
+            "models have that compute with integers. Name one with layer=..., or write "
+            "masker='rise' or masker='occlusion', which only query the model."
+        )
     why = "passes a gradient from the logits to a spatial feature map"
     if unordered:
         why = f"keeps its tokens in the order of the image (not so: {', '.join(unordered[:3])})"

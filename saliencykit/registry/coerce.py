@@ -4,6 +4,7 @@ import re
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, cast
 
 from saliencykit.black_boxes.function import FunctionBlackBox
@@ -58,8 +59,11 @@ def _black_box(model: object) -> BlackBox:
         black_box = None if known else registry().wrap(model)
         words = None if known or black_box else unsupported_model_hint(model)
         if words:
+            path = Path(model.rpartition(":")[2])
+            here = "://" in model or path.is_file()
+            missing = "" if here else f"there is no file {str(path)!r}, and "
             raise RegistryError(
-                f"no plugin reads the model {model!r}: {words}.{registry().left_out()}"
+                f"{missing}no plugin reads the model {model!r}: {words}.{registry().left_out()}"
             )
         try:
             return black_box or cast(BlackBox, create("black_box", model))

@@ -8,6 +8,7 @@ from pathlib import Path
 from PIL import Image, UnidentifiedImageError
 
 from saliencykit.core.errors import InputError
+from saliencykit.core.regular_file import refuse_special_file
 
 # no EPS, which runs Ghostscript, and none of the formats that hardly anybody tests
 _FORMATS = (
@@ -30,8 +31,8 @@ def opened_image(file: Path | bytes, name: str | None = None) -> Iterator[Image.
     Image.init()
     name = name or repr(str(file))
     try:
-        if isinstance(file, Path) and not file.is_file():  # a pipe would wait for ever
-            raise InputError(f"{name} is not a file.")
+        if isinstance(file, Path):
+            refuse_special_file(file)
         source = BytesIO(file) if isinstance(file, bytes) else file
         known = [each for each in _FORMATS if each in Image.OPEN]
         with Image.open(source, formats=known) as image:

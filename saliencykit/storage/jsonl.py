@@ -7,6 +7,7 @@ from typing import TypeVar
 import msgspec
 
 from saliencykit.core.errors import InputError
+from saliencykit.core.regular_file import refuse_special_file
 from saliencykit.storage.atomic_files import append_bytes, write_text
 
 T = TypeVar("T")
@@ -49,6 +50,7 @@ def typed_lines(path: Path, kind: type[T]) -> Iterator[T]:
         InputError: The file cannot be read.
     """
     decoder = msgspec.json.Decoder(kind)
+    refuse_special_file(path)
     try:
         with path.open("rb") as file:
             # a longer line is no row of ours, and its parts are none either

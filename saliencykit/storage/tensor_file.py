@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from saliencykit.core.checks import describe, first_line
 from saliencykit.core.errors import InputError
+from saliencykit.core.regular_file import refuse_special_file
 
 
 def read_tensors(
@@ -24,6 +25,7 @@ def read_tensors(
     Raises:
         InputError: There is no such file, or it is damaged.
     """
+    refuse_special_file(path)
     try:
         path.open("rb").close()  # safetensors reports a file without permission as missing
         with safe_open(path, framework="pt") as file:

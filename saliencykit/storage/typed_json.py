@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from saliencykit.core.errors import InputError
+from saliencykit.core.regular_file import refuse_special_file
 
 T = TypeVar("T")
 Fraction: TypeAlias = Annotated[float, Meta(ge=0, le=1)]  # a NaN is outside of every interval
@@ -37,6 +38,7 @@ def read_json(path: Path) -> Any:
         FileNotFoundError: There is none.
         InputError: It cannot be read, is larger than 64 MB, or is not JSON.
     """
+    refuse_special_file(path)
     try:
         if path.stat().st_size > _LARGEST:
             raise InputError(f"{path} has more than {_LARGEST >> 20} MB; it is not a file of ours.")

@@ -10,6 +10,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from saliencykit.core.errors import InputError
+from saliencykit.core.regular_file import refuse_special_file
 from saliencykit.storage.atomic_files import write_beside
 from saliencykit.storage.tensor_file import check_finite, read_tensors
 from saliencykit.storage.typed_json import one_line, parse_json, typed
@@ -68,6 +69,7 @@ class WeightsFile(Generic[H]):
             InputError: There is no such file, it is damaged, of another kind, or of an unknown
                 format.
         """
+        refuse_special_file(path)
         if not path.is_file():
             raise InputError(
                 f"there is no file {str(path)!r}; `saliencykit {self.command} --output "

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from saliencykit.core.errors import InputError
+from saliencykit.core.regular_file import refuse_special_file
 from saliencykit.video.frame import Frame
 
 if TYPE_CHECKING:
@@ -150,6 +151,7 @@ def _opened(path: Path) -> "InputContainer":
         raise InputError(f"there is no file {name}.")
     if path.is_dir():
         raise InputError(f"{name} is a directory; a video is a file.")
+    refuse_special_file(path)
     if path.stat().st_size == 0:
         raise InputError(f"{name} is empty (0 bytes).")
     try:

@@ -57,6 +57,26 @@ def test_probabilities_of_labels_become_finite_log_odds() -> None:
         assert torch.allclose(got.sigmoid().float(), p, atol=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("answer", "line"),
+    [
+        ({"findings": LOGITS, "hidden": torch.zeros(3, 9)}, 'answer["findings"]'),
+        ({3: LOGITS, "age": torch.zeros(2)}, "answer[3]"),
+        (
+            {"crop": torch.zeros(2, 3, 8, 8), "head": {"a b": (None, LOGITS)}},
+            'answer["head"]["a b"][1]',
+        ),
+        (SimpleNamespace(risk=LOGITS, x=torch.zeros(9)), "answer.risk"),
+        (namedtuple("Pair", ["info", "risk"])({}, LOGITS), "answer.risk"),
+    ],
+)
+def test_an_answer_without_logits_names_the_target_that_reads_it(answer: object, line: str) -> None:
+    with pytest.raises((InputError, ContractError)) as caught:
+        read_logits(answer, 2, "Net")
+    assert f"target=lambda answer: {line}" in str(caught.value)
+    assert torch.equal(eval(line, {"answer": answer}), LOGITS)
+
+
 def test_a_squeezed_single_row() -> None:
     assert read_logits(LOGITS[0], 1, "Net").shape == (1, 3)
     assert read_logits(torch.tensor(0.5), 1, "Net").shape == (1, 2)

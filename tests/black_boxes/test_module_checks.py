@@ -1,5 +1,8 @@
 """What a module must have before it is called: values, and gradients for maskers that need them."""
 
+import re
+import warnings
+
 import pytest
 import torch
 from torch import nn
@@ -8,7 +11,7 @@ from torch.ao.quantization import quantize_fx
 
 from saliencykit import TorchBlackBox, explain
 from saliencykit.black_boxes.module_checks import is_quantized
-from saliencykit.core.errors import GradientError, InputError
+from saliencykit.core.errors import GradientError, InputError, SaliencyKitError
 from saliencykit.networks.model_fingerprint import fingerprint
 from tests.model_kinds import Net, _dynamic_int8, _lazy, _meta, _static_int8, image
 
@@ -70,6 +73,18 @@ def test_a_fingerprint_sees_the_weights_of_a_quantized_model(build) -> None:
             flipped = torch.quantize_per_tensor(weight.dequantize() * -1, 0.5, 0, torch.qint8)
             module.set_weight_bias(flipped, bias)
     assert fingerprint(first) != fingerprint(other)
+
+
+@pytest.mark.parametrize("build", INT8)
+@pytest.mark.parametrize("masker", ["cam", "grad-cam", "score-cam", "ablation-cam", "eigen-cam"])
+def test_what_a_refusal_for_a_quantized_model_names_works(build, masker: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            explain(build(), image(), 2, masker=masker, verify=False)
+        except SaliencyKitError as error:
+            named = re.findall(r"masker='([\w-]+)'", str(error))
+            explain(build(), image(), 2, masker=named[0], verify=False)
 
 
 def test_an_ordinary_model_is_not_quantized() -> None:

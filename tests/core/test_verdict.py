@@ -74,6 +74,21 @@ def test_a_score_has_the_verdict_of_its_share_of_the_way_from_replaced_to_whole(
         assert got == (slow_verdict(1.0, kept, dropped, 0.0, 0.0),)
 
 
+@pytest.mark.parametrize("scale", [46.0, -0.3, 1e6])
+def test_a_score_that_hardly_changes_was_not_tested(scale):
+    for kept, dropped in itertools.product([0.995, 1.0, 1.005], repeat=2):
+        rows = [torch.tensor([[scale * v]]) for v in (1.0, kept, dropped, 1.006)]
+        assert verdicts(torch.tensor([0]), *rows, output="score") == ("saturated",)
+    rows = [torch.tensor([[scale * v]]) for v in (1.0, 1.0, 0.95, 0.95)]
+    assert verdicts(torch.tensor([0]), *rows, output="score") == ("both",)
+
+
+@pytest.mark.parametrize("verdict", Verdict)
+def test_the_words_of_a_verdict_are_true_for_scores_too(verdict):
+    assert "class" not in verdict.words
+    assert "prob" not in verdict.words
+
+
 def test_scores_that_do_not_depend_on_the_image_are_saturated_and_unknown_ones_undecided():
     same = torch.full((1, 2), 3.0)
     label = torch.tensor([0])

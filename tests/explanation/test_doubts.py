@@ -69,6 +69,19 @@ def test_a_model_that_never_changes_its_mind_was_not_tested():
     assert "write alternative='noise'" in message
 
 
+def test_a_score_that_hardly_changes_is_doubted_in_words_for_scores():
+    class Age(BlackBox):
+        num_classes, output = 1, "score"
+
+        def logits(self, images):
+            return 46 + images.mean((1, 2, 3))[:, None] - images[:, :1, 0, 0]
+
+    answer, (message,) = explained(Age(), torch.rand(1, 3, 16, 16), 0, Corner())
+    assert answer.verdicts == ("saturated",)
+    assert message.startswith("the image: the score 0 is 4")
+    assert "target=lambda answer: answer - 4" in message
+
+
 def test_a_mask_beside_the_evidence_is_doubted():
     black_box, images, labels = planted(1)
     answer, (message,) = explained(black_box, images, labels, Evidence(inverted=True))

@@ -15,6 +15,7 @@ from saliencykit.maskers.cam.class_activation_map import ClassActivationMap
 from saliencykit.networks.classifier_head import ClassifierHead, pooled_classifier_head
 from saliencykit.networks.feature_map import FeatureMap
 from saliencykit.networks.layer_activations import read_feature_maps
+from saliencykit.networks.module_layers import another_masker
 
 
 @final
@@ -86,13 +87,13 @@ def _head(black_box: BlackBox, images: Images) -> ClassifierHead:
     if black_box.target is not None:
         raise InputError(
             "Cam weights a feature map with the head's weights of a class, and a target is "
-            "explained here. Use masker='grad-cam', which needs only its gradient."
+            f"explained here. Use {another_masker(black_box)}, which works with any target."
         )
     head = pooled_classifier_head(black_box, images)
     if head is None:
         raise InputError(
             "Cam needs a head of pooling and one linear layer, and the head of "
-            f"{name_of(black_box.module)} is different. Use masker='grad-cam', which "
-            "generalizes CAM to any head."
+            f"{name_of(black_box.module)} is different. Use {another_masker(black_box)}, which "
+            "works with any head."
         )
     return head
