@@ -32,6 +32,8 @@ from .evaluation.scores import Scores as Scores
 from .explanation.batch_explainer import BatchExplainer as BatchExplainer
 from .explanation.dataset_explainer import explain_dataset as explain_dataset
 from .explanation.explain_images import explain as explain
+from .explanation.how_much import smallest_destroying_region as smallest_destroying_region
+from .explanation.how_much import smallest_sufficient_region as smallest_sufficient_region
 from .explanation.result import Explanation as Explanation
 from .explanation.shard_merge import merge_shards as merge_shards
 from .maskers.on_surrogate import OnSurrogate as OnSurrogate

@@ -53,6 +53,12 @@ def explain(
     regions: Annotated[
         int, typer.Option(help="Number of regions that do not overlap, for image files.", min=1)
     ] = 1,
+    sufficient: Annotated[
+        bool, typer.Option("--sufficient", help="Search how little is enough: 10 queries more.")
+    ] = False,
+    destroying: Annotated[
+        bool, typer.Option("--destroying", help="Search how little must go: 10 queries more.")
+    ] = False,
     masker: Annotated[
         str | None,
         typer.Option(help="Attribution method, e.g. rise:samples=500. See `plugins list`."),
@@ -93,12 +99,13 @@ def explain(
     if not video and not explain_dataset.is_dataset(images):
         shared |= {"alternative": alternative, "verify": verify, "regions": regions}
         shared |= {"style": style, "repeats": repeats}
+        shared |= {"sufficient": sufficient, "destroying": destroying}
         _explain_images(images, label or [], against, **shared)
         return
-    if len(label or []) > 1 or regions > 1 or (video and against):
+    if len(label or []) > 1 or regions > 1 or sufficient or destroying or (video and against):
         raise InputError(
-            "several --label, --regions and, for a video, --against are for image files; give one "
-            "class for a data set or a video."
+            "several --label, --regions, --sufficient, --destroying and, for a video, --against "
+            "are for image files; give one class for a data set or a video."
         )
     shared["label"] = label[0] if label else None
     if video:
@@ -165,6 +172,8 @@ def _rows(
         for name in ("probability", "kept", "dropped", "area"):
             values = getattr(answer, name)
             row |= {} if values is None else {name: float(values[i])}
+        searches = {kind: getattr(answer, kind) for kind in ("sufficient", "destroying")}
+        row |= {kind: each.numbers(i) for kind, each in searches.items() if each is not None}
         row |= {} if answer.verdicts is None else {"verdict": answer.verdicts[i]}
         rows.append(row | {"bbox": bbox, "overlay": str(output / f"overlay-{i:04}.png")})
     return rows

@@ -13,8 +13,10 @@ from .errors import RegistryError as RegistryError
 from .errors import ReliabilityWarning as ReliabilityWarning
 from .errors import SaliencyKitError as SaliencyKitError
 from .geometry import Geometry as Geometry
+from .geometry import boxes_in_source as boxes_in_source
 from .geometry import boxes_of_sides as boxes_of_sides
 from .geometry import enlarge_boxes as enlarge_boxes
+from .geometry import inside_boxes as inside_boxes
 from .geometry import tight_boxes as tight_boxes
 from .masker import Inputs as Inputs
 from .masker import Masker as Masker

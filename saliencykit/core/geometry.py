@@ -1,5 +1,6 @@
 """Geometry: where the model's input lies in the source image; and bounding boxes of masks."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import final
@@ -128,6 +129,40 @@ def boxes_of_sides(columns: Tensor, rows: Tensor) -> Tensor:
     last = [side.shape[1] - side.flip(1).byte().argmax(1) for side in (columns, rows)]
     whole = torch.tensor([0, 0, columns.shape[1], rows.shape[1]], device=columns.device)
     return torch.where(columns.any(1)[:, None], torch.stack([*first, *last], 1), whole)
+
+
+def inside_boxes(boxes: Tensor, size: Sequence[int]) -> Tensor:
+    """Which pixels are in one bounding box per image, (B, 1, H, W) bool.
+
+    Args:
+        boxes: (B, 4) as of `tight_boxes`.
+        size: H and W.
+
+    Example:
+        >>> inside_boxes(torch.tensor([[1, 0, 3, 1]]), (1, 4)).tolist()
+        [[[[False, True, True, False]]]]
+    """
+    y, x = (torch.arange(side, device=boxes.device) for side in size)
+    x0, y0, x1, y1 = boxes[:, :, None].unbind(1)
+    return (((y >= y0) & (y < y1))[:, :, None] & ((x >= x0) & (x < x1))[:, None, :])[:, None]
+
+
+def boxes_in_source(inside: Tensor, geometries: Sequence[Geometry | None]) -> Tensor:
+    """The tightest bounding box around the True pixels of each map, in its source image.
+
+    Args:
+        inside: (B, 1, H, W) bool, in the model's input; a map without one gives the whole input.
+        geometries: Where each input lies in its source image; None, or nothing at all, where there
+            is no such image.
+
+    Returns:
+        (B, 4) float: x0, y0, x1, y1, x1 and y1 exclusive.
+    """
+    boxes = tight_boxes(inside).float()
+    for row, geometry in enumerate(geometries):
+        if geometry is not None:
+            boxes[row] = geometry.bbox_to_source(boxes[row : row + 1])[0]
+    return boxes
 
 
 def enlarge_boxes(images: Tensor, boxes: Tensor) -> Tensor:

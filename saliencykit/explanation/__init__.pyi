@@ -4,6 +4,9 @@ from .batch_explainer import BatchExplainer as BatchExplainer
 from .dataset_explainer import explain_dataset as explain_dataset
 from .dataset_run import ExplanationsDirectory as ExplanationsDirectory
 from .explain_images import explain as explain
+from .how_much import smallest_destroying_region as smallest_destroying_region
+from .how_much import smallest_sufficient_region as smallest_sufficient_region
 from .result import Explanation as Explanation
 from .shard_merge import merge_shards as merge_shards
+from .smallest_regions import SmallestRegions as SmallestRegions
 from .targeted import with_target as with_target

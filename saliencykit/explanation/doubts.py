@@ -5,6 +5,7 @@ from saliencykit.core.black_box import BlackBox
 from saliencykit.core.types import Images
 from saliencykit.core.verdict import Verdict
 from saliencykit.explanation.result import Explanation
+from saliencykit.explanation.smallest_regions import KINDS
 from saliencykit.visualization.captions import as_text
 
 _FEW = 3  # names of images in a message
@@ -56,7 +57,15 @@ def _doubts(explanation: Explanation, row: int) -> dict[str, str]:
     masker, fill = (str(explanation.provenance.get(key)) for key in ("masker", "alternative"))
     other = f"write masker={'iterative' if masker.startswith('Rise(') else 'rise'!r}"
     low, high = (float(value) for value in explanation.mask[row].aminmax())
-    found = {}
+    found, name = {}, explanation.label_names[row].split(",")[0]
+    searched = {kind: getattr(explanation, kind) for kind in KINDS}
+    if explanation.verdicts is None and any(
+        each is not None and not float(each.area[row]) > 0 for each in searched.values()
+    ):
+        found["stays"] = (
+            f"{name} stays with all pixels replaced, so the size of a region says nothing; write "
+            "alternative='noise'"
+        )
     if high - low < _FLAT:
         found["flat"] = f"the mask is {high:.2f} everywhere and shows no region; {other}"
     if explanation.verdicts is None or explanation.kept is None or explanation.dropped is None:
@@ -65,7 +74,7 @@ def _doubts(explanation: Explanation, row: int) -> dict[str, str]:
         as_text(float(each[row]), explanation.output)
         for each in (explanation.probability, explanation.kept, explanation.dropped)
     )
-    verdict, name = explanation.verdicts[row], explanation.label_names[row].split(",")[0]
+    verdict = explanation.verdicts[row]
     if verdict == Verdict.SATURATED:
         found["saturated"] = (
             f"{name} stays at {kept} with all pixels replaced by {fill}, so nothing was tested; "

@@ -34,6 +34,12 @@ from saliencykit.explanation.query_progress import Progress, reporting
 from saliencykit.explanation.result import Explanation
 from saliencykit.explanation.targeted import with_target
 from saliencykit.networks.model_fingerprint import fingerprint
+from saliencykit.explanation.smallest_regions import (
+    region_tensors,
+    searches_for,
+    smallest_regions,
+)
+from saliencykit.metrics.region_search import RegionForm, RegionSearch
 from saliencykit.registry.coerce import as_alternative, as_black_box, as_masker, trained_masker
 from saliencykit.runs.batch_runner import BatchResult, run_batch
 from saliencykit.runs.run_settings import text_of
@@ -53,6 +59,9 @@ def explain(
     output: Output | None = None,
     target: Contrast | Target | None = None,
     regions: int = 1,
+    sufficient: bool | float = False,
+    destroying: bool | float = False,
+    region_form: RegionForm = "mask",
     inputs: Literal["auto", "raw", "normalized"] = "auto",
     verify: bool = True,
     repeats: int = 1,
@@ -83,6 +92,13 @@ def explain(
             or (B, K), such as `Similarity`, `SegmentationClass` or `DetectionScore`; or a
             `Contrast` of two classes.
         regions: How many regions that do not overlap, each found with the former ones replaced.
+        sufficient: Search the smallest region that is enough, for about 10 queries: with only it
+            visible the label has at least this fraction of the whole image's probability. True:
+            0.9.
+        destroying: Search the smallest region whose removal leaves at most this fraction. True:
+            0.1.
+        region_form: Of these two: `mask`: the best pixels of the mask. `crop`: their bounding box,
+            cropped and enlarged, as in the paper's metric.
         inputs: What tensors contain: `raw`: RGB in [0, 1]; `normalized`: what `model(x)` takes;
             `auto`: `normalized` unless a BlackBox or a name was given. Image files are always raw.
         verify: Query the model with the mask kept and with the mask replaced, and twice with the
@@ -137,7 +153,8 @@ def explain(
     if not isinstance(regions, int) or regions < 1:
         raise InputError(f"explain(regions={regions!r}): a number of regions, 1 or more.")
     labels = _label_lists(label, len(batch))
-    run = _Run(black_box, chosen, batch, labels, regions, fill, verify, seed, repeats)
+    searches = searches_for(sufficient, destroying, region_form)
+    run = _Run(black_box, chosen, batch, labels, regions, fill, verify, seed, repeats, searches)
     counted = reporting(black_box, progress, run.evaluations())
     with rng.isolated(black_box.device), counted as queried:
         tensors = replace(run, black_box=queried).tensors()
@@ -161,6 +178,7 @@ class _Run:
     verify: bool
     seed: int
     repeats: int
+    searches: Mapping[str, RegionSearch]
     messages: list[str] = field(default_factory=list)
 
     def tensors(self) -> dict[str, Tensor]:
@@ -177,7 +195,7 @@ class _Run:
             )
         return {key: torch.cat([row[key] for row in rows]) for key in rows[0]}
 
-    def explanation(self, tensors: Mapping[str, Tensor], seconds: float) -> Explanation:
+    def explanation(self, tensors: dict[str, Any], seconds: float) -> Explanation:
         """The result, with where each mask comes from."""
         black_box, batch = self.black_box, self.batch
         owners = [row for row in range(len(batch)) for _ in range(self.masks(row))]
@@ -195,11 +213,13 @@ class _Run:
             "seed": self.seed,
             "seconds": round(seconds, 3),
         }
+        geometries = tuple(batch.geometries[row] for row in owners)
+        tensors |= smallest_regions(tensors, self.searches, geometries, black_box.output)
         return Explanation(
             **tensors,
             class_names=None if black_box.class_names is None else tuple(black_box.class_names),
             source_images=tuple(batch.source_images[row] for row in owners),
-            geometries=tuple(batch.geometries[row] for row in owners),
+            geometries=geometries,
             output=black_box.output,
             provenance=provenance,
         )
@@ -217,7 +237,11 @@ class _Run:
             verify=self.verify,
             seed=self.seed,
         )
-        found = [_tensors(images, result) for result in results]
+        search = partial(region_tensors, self.searches, self.black_box, images)
+        found = [
+            _tensors(images, result) | _on_cpu(search(result, fill=self.fill, seed=self.seed))
+            for result in results
+        ]
         if rows[0] == 0 and self._looks_for_noise:  # after what refuses the black box unqueried
             self.messages[:] = random_answers(self.black_box, images[:1])
         return [
@@ -234,7 +258,13 @@ class _Run:
         if known is None:
             return None
         masks = sum(map(self.masks, range(len(self.batch))))
-        return masks * (known + 3 * self.verify) + len(self.batch) + 2 * self._looks_for_noise
+        pixels, scores = self.batch.images[0, 0].numel(), self.black_box.output == "score"
+        searched = sum(each.queries(pixels, scores=scores) for each in self.searches.values())
+        return (
+            masks * (known + 3 * self.verify + searched)
+            + len(self.batch)
+            + 2 * self._looks_for_noise
+        )
 
     @property
     def _looks_for_noise(self) -> bool:
@@ -286,7 +316,11 @@ def _tensors(images: Images, result: BatchResult) -> dict[str, Tensor]:
         "destroyed": None if trial is None else trial.destroyed,
         "replaced": result.replaced,
     }
-    return {key: value.detach().cpu() for key, value in tensors.items() if value is not None}
+    return _on_cpu({key: value for key, value in tensors.items() if value is not None})
+
+
+def _on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {key: value.detach().cpu() for key, value in tensors.items()}
 
 
 def default_masker(black_box: BlackBox, regions: int = 1) -> Masker:

@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from saliencykit.core.errors import InputError
-from saliencykit.core.geometry import Geometry, tight_boxes
+from saliencykit.core.geometry import Geometry, boxes_in_source
 from saliencykit.core.masker import MaskerOutput
 from saliencykit.core.output import Output, reported
 from saliencykit.core.types import Images, Labels, Logits, Mask, PerImage
@@ -17,6 +17,7 @@ from saliencykit.core.verdict import Verdict, verdicts
 from saliencykit.core.visible_text import visible
 from saliencykit.explanation import result_files
 from saliencykit.explanation.audit_record import write_record
+from saliencykit.explanation.smallest_regions import KINDS, SmallestRegions
 from saliencykit.visualization.captions import as_text, caption
 from saliencykit.visualization.display import display_arrays
 from saliencykit.visualization.heatmap import Array
@@ -47,6 +48,9 @@ class Explanation:
         channel_attributions: The same for each channel of the pixels, (B, C, H, W), where the
             masker tells them apart, as the gradient methods do.
         standard_error: Their standard error, (B, 1, H, W) or (B,), where the masker estimates it.
+        sufficient: The smallest regions that are enough, see `SmallestRegions`; None where `explain`
+            did not search them.
+        destroying: The smallest regions whose removal loses the decision, or None.
         class_names: A name for each class, where known.
         source_images: The source images, where images and not tensors were given.
         geometries: Where each input lies in its source image; None for tensors.
@@ -73,6 +77,8 @@ class Explanation:
     attributions: Tensor | None = None
     channel_attributions: Tensor | None = None
     standard_error: Tensor | None = None
+    sufficient: SmallestRegions | None = None
+    destroying: SmallestRegions | None = None
     class_names: tuple[str, ...] | None = None
     source_images: "tuple[Image | None, ...]" = ()
     geometries: tuple[Geometry | None, ...] = ()
@@ -156,11 +162,7 @@ class Explanation:
         """
         if not 0 < threshold <= 1:
             raise InputError(f"boxes(threshold={threshold}): a threshold must be in (0, 1].")
-        boxes = tight_boxes(self.mask >= threshold).float()
-        for row, geometry in enumerate(self.geometries):
-            if geometry is not None:
-                boxes[row] = geometry.bbox_to_source(boxes[row : row + 1])[0]
-        return boxes
+        return boxes_in_source(self.mask >= threshold, self.geometries)
 
     def to_source(self) -> list[Mask]:
         """Each mask in the coordinates of its source image, (1, 1, H0, W0); 0 outside of the
@@ -219,9 +221,15 @@ class Explanation:
         Args:
             index: Which image, in [0, B).
         """
-        verdict = None if self.verdicts is None else self.verdicts[index].words
-        numbers = self._numbers(index)
+        verdict, numbers = self._words(index) or None, self._numbers(index)
         return caption(self.label_names[index], **numbers, output=self.output, verdict=verdict)
+
+    def _words(self, index: int) -> str:
+        """The verdict, and what the searches found, in one line."""
+        verdict = [] if self.verdicts is None else [self.verdicts[index].words]
+        regions = {kind: getattr(self, kind) for kind in KINDS}
+        found = [r.words(index, k, self.output) for k, r in regions.items() if r is not None]
+        return "; ".join(verdict + found)
 
     def _numbers(self, index: int) -> dict[str, float]:
         names = ("probability", "kept", "dropped", "area")
@@ -248,7 +256,7 @@ class Explanation:
         return mask_panels(
             *arrays,
             self.label_names[index].split(",")[0],
-            "" if self.verdicts is None else self.verdicts[index].words,
+            self._words(index),
             (f"image: {shown['probability']}", area, kept, dropped),
             height=height,
         )

@@ -3,11 +3,13 @@
 import json
 import os
 import shutil
+from collections.abc import Collection
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from msgspec import Struct
+import torch
+from msgspec import Struct, structs
 from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
@@ -16,6 +18,8 @@ from saliencykit.core import checks
 from saliencykit.core.errors import InputError, SaliencyKitError
 from saliencykit.core.geometry import Geometry
 from saliencykit.core.output import Output
+from saliencykit.explanation.smallest_regions import KINDS, SmallestRegions
+from saliencykit.metrics.region_search import RegionForm
 from saliencykit.storage.atomic_files import beside, writable
 from saliencykit.storage.image_formats import opened_image
 from saliencykit.storage.manifest import read_manifest
@@ -41,6 +45,7 @@ _TENSORS = (
     "channel_attributions",
     "standard_error",
 )
+_REGION_TENSORS = ("mask", "area", "probability", "boxes")
 
 
 def save(explanation: "Explanation", directory: Path, style: Style = "outline") -> Path:
@@ -88,6 +93,11 @@ def refuse_run(directory: Path) -> None:
 
 def _write(explanation: "Explanation", work: Path, style: Style) -> list[str]:
     tensors = {name: getattr(explanation, name) for name in _TENSORS}
+    searches = {}
+    for kind in KINDS:
+        if (regions := getattr(explanation, kind)) is not None:
+            tensors |= {f"{kind}.{name}": getattr(regions, name) for name in _REGION_TENSORS}
+            searches[kind] = {name: getattr(regions, name) for name in _Search.__struct_fields__}
     try:
         save_file(
             {k: v.contiguous() for k, v in tensors.items() if v is not None},
@@ -110,6 +120,7 @@ def _write(explanation: "Explanation", work: Path, style: Style) -> list[str]:
         "output": explanation.output,
         "class_names": explanation.class_names,
         "geometries": [None if g is None else asdict(g) for g in explanation.geometries],
+        "searches": searches,
         "provenance": explanation.provenance,
     }
     (work / "manifest.json").write_text(
@@ -130,7 +141,7 @@ def load(directory: Path) -> dict[str, Any]:
     read = typed(manifest, _Manifest, path)
     tensors, _ = read_tensors(maps)
     try:
-        _check(tensors)
+        _check(tensors, read.searches)
     except SaliencyKitError as error:
         raise InputError(f"{maps} is damaged: {error}") from error
     count, classes = tensors["logits"].shape
@@ -148,8 +159,13 @@ def load(directory: Path) -> dict[str, Any]:
             strict=True,
         )
     )
+    regions: dict[str, Any] = {}
+    for kind, search in read.searches.items():
+        parts: dict[str, Any] = {name: tensors.pop(f"{kind}.{name}") for name in _REGION_TENSORS}
+        regions[kind] = SmallestRegions(**parts, **structs.asdict(search))
     return {
         **tensors,
+        **regions,
         "output": read.output,
         "class_names": names,
         "source_images": images,
@@ -158,17 +174,25 @@ def load(directory: Path) -> dict[str, Any]:
     }
 
 
+class _Search(Struct):
+    limit: float
+    form: RegionForm
+    queries: int
+
+
 class _Manifest(Struct):
     files: tuple[str, ...]
     class_names: tuple[str, ...] | None
     geometries: tuple[Geometry | None, ...]
     provenance: Facts
     output: Output = "softmax"
+    searches: dict[Literal["sufficient", "destroying"], _Search] = {}
 
 
-def _check(tensors: dict[str, Tensor]) -> None:
-    unknown = set(tensors) - set(_TENSORS)
-    missing = {"images", "labels", "mask", "logits"} - set(tensors)
+def _check(tensors: dict[str, Tensor], searches: Collection[str]) -> None:
+    regions = {f"{kind}.{name}" for kind in searches for name in _REGION_TENSORS}
+    unknown = set(tensors) - set(_TENSORS) - regions
+    missing = ({"images", "labels", "mask", "logits"} | regions) - set(tensors)
     if unknown or missing:
         raise InputError(f"unknown {sorted(unknown)[:3]}, missing {sorted(missing)}.")
     images, logits = tensors["images"], tensors["logits"]
@@ -182,6 +206,13 @@ def _check(tensors: dict[str, Tensor]) -> None:
     by_channel = tensors.get("channel_attributions")
     checks.maps(by_channel, count, "channel_attributions", channels=images.shape[1])
     checks.maps(tensors.get("standard_error"), count, "standard_error", flat=True)
+
+    for kind in searches:
+        shapes = {"mask": (count, 1, *images.shape[2:]), "boxes": (count, 4)}
+        for name in _REGION_TENSORS:
+            value, wanted = tensors[f"{kind}.{name}"], shapes.get(name, (count,))
+            if tuple(value.shape) != wanted or (value.dtype == torch.bool) != (name == "mask"):
+                raise InputError(f"{kind}.{name} is {checks.describe(value)}.")
 
 
 def _source_image(path: Path, geometry: Geometry | None) -> Image.Image:

@@ -16,6 +16,9 @@ from .mosaic import Mosaic as Mosaic
 from .pointing import EnergyPointingGame as EnergyPointingGame
 from .pointing import PointingGame as PointingGame
 from .ranking import ranks as ranks
+from .region_search import FoundRegions as FoundRegions
+from .region_search import RegionForm as RegionForm
+from .region_search import RegionSearch as RegionSearch
 from .road import RemoveAndDebias as RemoveAndDebias
 from .saliency_score import SaliencyScore as SaliencyScore
 from .saliency_score import saliency_score_in_place as saliency_score_in_place

@@ -4,14 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal, final
 
-import torch
-from torch import Generator, Tensor
+from torch import Generator
 
 from saliencykit.alternatives.blur import Blur
 from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import InputError
-from saliencykit.core.geometry import enlarge_boxes, tight_boxes
+from saliencykit.core.geometry import enlarge_boxes, inside_boxes, tight_boxes
 from saliencykit.core.metric import Explain, Metric, Sample
 from saliencykit.core.output import log_probability, margin
 from saliencykit.core.query_batches import relative_output
@@ -105,7 +104,7 @@ class SaliencyScore(Metric):
             shown = enlarge_boxes(sample.images, boxes)
         else:
             perturb = make_perturber(black_box, sample.images, self.alternative, generator)
-            shown = perturb(_inside(boxes, mask))
+            shown = perturb(inside_boxes(boxes, mask.shape[2:]))
         logits = black_box(shown)
         output = relative_output(black_box, sample.images, self.alternative, generator)
         width, height = (boxes[:, 2:] - boxes[:, :2]).to(logits.dtype).unbind(1)
@@ -147,10 +146,3 @@ def saliency_score_in_place(
     return SaliencyScore(
         threshold=threshold, relative_to=relative_to, floor=floor, alternative=alternative
     )
-
-
-def _inside(boxes: Tensor, like: Mask) -> Tensor:
-    """True in each map's box, (B, 1, H, W)."""
-    y, x = (torch.arange(side, device=like.device) for side in like.shape[2:])
-    x0, y0, x1, y1 = boxes[:, :, None].unbind(1)
-    return (((y >= y0) & (y < y1))[:, :, None] & ((x >= x0) & (x < x1))[:, None, :])[:, None]

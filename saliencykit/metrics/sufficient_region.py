@@ -4,11 +4,9 @@ decision, and how many must be removed to lose it.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import ceil, log2
 from typing import ClassVar, Literal, final
 
-import torch
-from torch import Generator, Tensor
+from torch import Generator
 
 from saliencykit.alternatives.blur import Blur
 from saliencykit.core.alternative import Alternative
@@ -16,10 +14,10 @@ from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of
 from saliencykit.core.errors import InputError
 from saliencykit.core.metric import Explain, Metric, Sample
-from saliencykit.core.query_batches import relative_output
 from saliencykit.core.types import Mask, PerImage
-from saliencykit.metrics.perturbed_queries import check_alternative, make_perturber, probabilities
+from saliencykit.metrics.perturbed_queries import check_alternative
 from saliencykit.metrics.ranking import ranks
+from saliencykit.metrics.region_search import RegionSearch
 
 _BLUR = Blur()
 
@@ -63,42 +61,21 @@ class _SmallestRegion(Metric):
         generator: Generator,
     ) -> Mapping[str, PerImage]:
         """`area`, a fraction of the image in [0, 1], and the label's `probability` at that area."""
-        places = ranks(mask)
-        pixels = places[0].numel()
-        perturb = make_perturber(black_box, sample.images, self.alternative, generator)
-        optimized = black_box.optimized_for(sample.images)
-
-        output = relative_output(optimized, sample.images, self.alternative, generator)
-
-        def probability(*counts: Tensor) -> PerImage:
-            chosen = (places < count[:, None, None, None] for count in counts)
-            visible = (best if self.keeps else ~best for best in chosen)
-            return probabilities(optimized, sample.labels, map(perturb, visible), output)
-
-        low = places.new_zeros(len(places))
-        high = torch.full_like(low, pixels)
-        at_none, at_all = probability(low, high)
-        whole = at_all if self.keeps else at_none
-        limit = self.confidence * (whole if self.relative_to == "whole" else torch.ones_like(whole))
-
-        def passes(p: PerImage) -> Tensor:
-            return p >= limit if self.keeps else p <= limit
-
-        reached = at_all
-        # the same number of steps for every image, whatever else is in the batch
-        for _ in range(ceil(log2(1 / max(self.resolution, 1 / pixels)))):
-            middle = (low + high + 1) // 2
-            (found,) = probability(middle)
-            good = passes(found)
-            low, high = torch.where(good, low, middle), torch.where(good, middle, high)
-            reached = torch.where(good, found, reached)
-        area, applies, at_once = high.to(at_all.dtype) / pixels, passes(at_all), passes(at_none)
-        if self.keeps:  # the alternative alone may be enough
-            area, reached = area * ~at_once, torch.where(at_once, at_none, reached)
-        else:
-            applies = applies & ~at_once
-        scores = {"area": area, "probability": reached}
-        return {name: torch.where(applies, each, float("nan")) for name, each in scores.items()}
+        search = RegionSearch(
+            keeps=self.keeps,
+            limit=self.confidence,
+            relative_to=self.relative_to,
+            resolution=self.resolution,
+        )
+        found = search(
+            black_box.optimized_for(sample.images),
+            sample.images,
+            sample.labels,
+            ranks(mask),
+            alternative=self.alternative,
+            generator=generator,
+        )
+        return {"area": found.area, "probability": found.probability}
 
 
 @final

@@ -234,7 +234,7 @@ class _Explainer:
         small = self.smoothing(
             found.mask if found.low_res_mask is None else found.low_res_mask, labels, steps
         )
-        parts = {
+        parts: dict[str, Any] = {
             "images": images,
             "labels": labels,
             "logits": logits,
