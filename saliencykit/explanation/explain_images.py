@@ -32,14 +32,14 @@ from saliencykit.explanation.disjoint_regions import explain_regions
 from saliencykit.explanation.doubts import doubts, random_answers
 from saliencykit.explanation.query_progress import Progress, reporting
 from saliencykit.explanation.result import Explanation
-from saliencykit.explanation.targeted import with_target
-from saliencykit.networks.model_fingerprint import fingerprint
 from saliencykit.explanation.smallest_regions import (
     region_tensors,
     searches_for,
     smallest_regions,
 )
+from saliencykit.explanation.targeted import with_target
 from saliencykit.metrics.region_search import RegionForm, RegionSearch
+from saliencykit.networks.model_fingerprint import fingerprint
 from saliencykit.registry.coerce import as_alternative, as_black_box, as_masker, trained_masker
 from saliencykit.runs.batch_runner import BatchResult, run_batch
 from saliencykit.runs.run_settings import text_of
