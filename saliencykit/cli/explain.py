@@ -89,6 +89,8 @@ def explain(
     resume: explain_dataset.Resume = True,
     shard: explain_dataset.Shard = None,
     form: explain_dataset.Format = None,
+    engine: explain_dataset.Engine = None,
+    ray_address: explain_dataset.RayAddress = None,
     fps: explain_video.Fps = None,
     smoothing: explain_video.Smoothing = 0.75,
 ) -> None:
@@ -116,7 +118,7 @@ def explain(
     shared |= {"labels": labels, "max_images": max_images, "batch_size": batch_size}
     shared |= {"map_dtype": map_dtype, "overlays": overlays, "num_workers": num_workers}
     shared |= {"resume": resume, "shard": shard, "format": form}
-    explain_dataset.explain_dataset((images or [""])[0], **shared)
+    explain_dataset.explain_dataset((images or [""])[0], engine, ray_address, **shared)
 
 
 def _explain_images(

@@ -1,14 +1,23 @@
 """The command explain for a data set."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
 import typer
 
 from saliencykit.cli import workflows
-from saliencykit.cli.console import complain, emit_json, number, print_table, progress, say
+from saliencykit.cli.console import (
+    Update,
+    complain,
+    emit_json,
+    number,
+    print_table,
+    progress,
+    say,
+)
 from saliencykit.cli.options import as_label, is_main_process, resumable
 from saliencykit.core.errors import InputError
 
@@ -52,6 +61,20 @@ Format: TypeAlias = Annotated[
         "--format", help="Format of rows and masks: jsonl or parquet.", rich_help_panel=_PANEL
     ),
 ]
+Engine: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        help="Explain on a cluster: ray. --num-workers is then the number of shards at a time.",
+        rich_help_panel=_PANEL,
+    ),
+]
+RayAddress: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        help="Running Ray cluster, e.g. auto or 10.0.0.1:6379. Default: one of this machine.",
+        rich_help_panel=_PANEL,
+    ),
+]
 
 
 def is_dataset(images: Sequence[str] | None) -> bool:
@@ -71,6 +94,8 @@ def is_dataset(images: Sequence[str] | None) -> bool:
 
 def explain_dataset(
     data: str,
+    engine: str | None = None,
+    address: str | None = None,
     *,
     model: str,
     against: str | None,
@@ -83,23 +108,18 @@ def explain_dataset(
     workflows.use_idle_cores()
     started = time.perf_counter()
     main = is_main_process()
-    failed = 0
+    load = partial(_black_box, model, device, against)
     with (
         resumable(f"the rows in {output}", (output / "manifest.json").exists),
-        progress("explaining", unit="images", quiet=not main or as_json) as update,
+        progress(
+            "explaining", unit="shards" if engine else "images", quiet=not main or as_json
+        ) as update,
     ):
-
-        def on_row(row: "workflows.ExplainedRow", done: int, total: int | None) -> None:
-            nonlocal failed
-            failed += row.failure is not None
-            update(done, total, note=f"{failed} failed" if failed else "")
-
-        black_box = workflows.black_box_on_device(model, device)
-        if target := workflows.contrast(as_label(against)):
-            black_box = workflows.with_target(black_box, target)
-        saved = workflows.explain_dataset(
-            black_box, data, output_dir=output, on_row=on_row, **options
-        )
+        if engine is None:
+            saved = _explain_here(load(), data, update, output_dir=output, **options)
+        else:
+            options |= {"address": address, "gpus": device not in ("cpu", "mps")}
+            saved = _explain_on(engine, load, data, update, output_dir=output, **options)
     if not main:
         return
     summary, seconds = workflows.summarize(saved.rows()), time.perf_counter() - started
@@ -117,6 +137,49 @@ def explain_dataset(
     if summary.images and not summary.explained:
         complain(f"No image could be explained; {output / 'table.csv'} says why.")
         raise typer.Exit(3)
+
+
+def _black_box(model: str, device: str, against: str | None) -> "workflows.BlackBox":
+    black_box = workflows.black_box_on_device(model, device)
+    target = workflows.contrast(as_label(against))
+    return workflows.with_target(black_box, target) if target else black_box
+
+
+def _explain_here(
+    black_box: "workflows.BlackBox", data: str, update: Update, **options: Any
+) -> "workflows.SavedExplanations":
+    failed = 0
+
+    def on_row(row: "workflows.ExplainedRow", done: int, total: int | None) -> None:
+        nonlocal failed
+        failed += row.failure is not None
+        update(done, total, note=f"{failed} failed" if failed else "")
+
+    return workflows.explain_dataset(black_box, data, on_row=on_row, **options)
+
+
+def _explain_on(
+    engine: str,
+    load: "Callable[[], workflows.BlackBox]",
+    data: str,
+    update: Update,
+    *,
+    resume: bool,
+    shard: str | None,
+    **options: Any,
+) -> "workflows.SavedExplanations":
+    if shard is not None or not resume:
+        raise InputError(
+            "--engine makes the shards itself, and resumes; leave --shard out, and in place of "
+            "--no-resume delete the directory."
+        )
+
+    def on_shard(done: int, total: int, images: int, failed: int) -> None:
+        note = f"{images} images" + (f", {failed} failed" if failed else "")
+        update(done, total, note=note)
+
+    update(0, note="connecting")
+    return workflows.explain_on(engine, load, data, on_shard=on_shard, **options)
 
 
 def print_summary(summary: "workflows.Summary", *, scores: bool = False) -> None:

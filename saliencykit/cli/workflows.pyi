@@ -12,6 +12,7 @@ from saliencykit.evaluation.evaluate_maskers import evaluate as evaluate
 from saliencykit.evaluation.scores import Scores as Scores
 from saliencykit.explanation.audit_bundle import audit as audit
 from saliencykit.explanation.audit_record import AuditRecord as AuditRecord
+from saliencykit.explanation.cluster_explainer import explain_on as explain_on
 from saliencykit.explanation.dataset_explainer import explain_dataset as explain_dataset
 from saliencykit.explanation.explain_images import explain as explain
 from saliencykit.explanation.result import Explanation as Explanation
