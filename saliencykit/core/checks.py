@@ -122,6 +122,35 @@ def numbers(owner: object, interval: str, *names: str) -> None:
             raise InputError(f"{name_of(owner)}({name}={value!r}) takes a number in {interval}.")
 
 
+def choices(owner: object, name: str, allowed: Sequence[object]) -> None:
+    """Raise InputError unless an attribute is one of the allowed values.
+
+    Args:
+        owner: The object with the attribute.
+        name: Its name.
+        allowed: The values.
+    """
+    value = getattr(owner, name)
+    if value not in allowed:
+        expected = " or ".join(map(repr, allowed))
+        raise InputError(f"{name_of(owner)}({name}={value!r}) takes {expected}.")
+
+
+def instance(owner: object, name: str, kind: type, such_as: str) -> None:
+    """Raise InputError unless an attribute is of a type.
+
+    Args:
+        owner: The object with the attribute.
+        name: Its name.
+        kind: The type.
+        such_as: What to write instead.
+    """
+    if not isinstance(value := getattr(owner, name), kind):
+        raise InputError(
+            f"{name_of(owner)}({name}={value!r}) takes {kind.__name__}, such as {such_as}."
+        )
+
+
 def _given(owner: object, names: Sequence[str]) -> Iterator[tuple[str, Any]]:
     """Names and values of attributes, without those that are None by default."""
     for name in names:

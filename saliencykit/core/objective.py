@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal, final
+from typing import ClassVar, Literal, final, get_args
 
 import torch
 from torch import Generator, Tensor
@@ -224,10 +224,7 @@ class Objective:
                 raise InputError(
                     f"an Objective takes Terms with finite weights >= 0; got {term!r}."
                 )
-        if self.fakes not in ("area", "inverted"):
-            raise InputError(
-                f"an Objective's fakes must be 'area' or 'inverted'; got {self.fakes!r}."
-            )
+        checks.choices(self, "fakes", get_args(Fakes))
 
     def __call__(self, trial: Trial) -> Loss:
         """The loss of a trial.

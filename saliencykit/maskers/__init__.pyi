@@ -5,6 +5,7 @@ from .baselines import WholeImage as WholeImage
 from .cam.ablation_cam import AblationCam as AblationCam
 from .cam.cam import Cam as Cam
 from .cam.class_activation_map import ClassActivationMap as ClassActivationMap
+from .cam.class_activation_map import LayerInput as LayerInput
 from .cam.eigen_cam import EigenCam as EigenCam
 from .cam.finer_cam import FinerCam as FinerCam
 from .cam.grad_cam import GradCam as GradCam

@@ -11,8 +11,6 @@ from torch import Generator, Tensor
 from saliencykit.core import rng
 from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
-from saliencykit.core.checks import name_of
-from saliencykit.core.errors import InputError
 from saliencykit.core.output import Meaning, RelativeScores, probability
 from saliencykit.core.query_batches import micro_batch, relative_output, shared_fill
 from saliencykit.core.types import Images, Labels, Logits, Mask, PerImage
@@ -120,20 +118,3 @@ def masked_queries(
         fill = shared_fill(alternative, image, own)
         output = relative_output(optimized, image, alternative, Generator().manual_seed(seed))
         yield MaskedQueries(optimized, image, label, alternative, seed, own, fill, output)
-
-
-def check_alternative(masker: object, alternative: object) -> None:
-    """Check the type of a masker's `alternative`.
-
-    Args:
-        masker: The masker, for the message.
-        alternative: Its field.
-
-    Raises:
-        InputError: It is not an Alternative.
-    """
-    if not isinstance(alternative, Alternative):
-        raise InputError(
-            f"{name_of(masker)}(alternative={alternative!r}): expected an Alternative, such as "
-            "Blur() or Constant(color='mean')."
-        )

@@ -11,11 +11,11 @@ from torch import Generator
 from saliencykit.alternatives.blur import Blur
 from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
+from saliencykit.core.checks import instance
 from saliencykit.core.metric import Explain, Metric, Sample
 from saliencykit.core.query_batches import relative_output
 from saliencykit.core.types import Mask, PerImage
 from saliencykit.metrics.perturbed_queries import (
-    check_alternative,
     check_fractions,
     make_perturber,
     probabilities,
@@ -114,7 +114,7 @@ class AreaCurves(CurvesAtAreas):
     def __post_init__(self) -> None:
         """Check the arguments."""
         super().__post_init__()
-        check_alternative(self, self.alternative)
+        instance(self, "alternative", Alternative, "Blur()")
 
     def _alternatives(self) -> tuple[Alternative, ...]:
         return (self.alternative,)

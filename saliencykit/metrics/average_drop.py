@@ -10,10 +10,11 @@ from torch import Generator
 from saliencykit.alternatives.constant import Constant
 from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
+from saliencykit.core.checks import instance
 from saliencykit.core.metric import Explain, Metric, Sample
 from saliencykit.core.query_batches import relative_output
 from saliencykit.core.types import Mask, PerImage
-from saliencykit.metrics.perturbed_queries import check_alternative, make_perturber, probabilities
+from saliencykit.metrics.perturbed_queries import make_perturber, probabilities
 
 _ZERO = Constant(color="zero")
 
@@ -60,7 +61,7 @@ class AverageDrop(Metric):
 
     def __post_init__(self) -> None:
         """Check the argument."""
-        check_alternative(self, self.alternative)
+        instance(self, "alternative", Alternative, "Blur()")
 
     def score(
         self,

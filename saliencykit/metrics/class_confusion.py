@@ -9,7 +9,7 @@ from torch import Generator
 
 from saliencykit.core import rng
 from saliencykit.core.black_box import BlackBox
-from saliencykit.core.errors import InputError
+from saliencykit.core.checks import choices
 from saliencykit.core.metric import Explain, Metric, Sample
 from saliencykit.core.types import Labels, Mask, PerImage
 from saliencykit.metrics.thresholding import missing
@@ -58,8 +58,7 @@ class ClassConfusion(Metric):
 
     def __post_init__(self) -> None:
         """Check the argument."""
-        if self.other not in ("random", "runner-up"):
-            raise InputError(f"{self}: write other='random' or other='runner-up'.")
+        choices(self, "other", ("random", "runner-up"))
 
     def score(
         self,

@@ -11,7 +11,7 @@ from torch import Generator
 
 from saliencykit.core import rng
 from saliencykit.core.alternative import Alternative, compose
-from saliencykit.core.errors import InputError
+from saliencykit.core.checks import numbers, whole_numbers
 from saliencykit.core.types import Images, Mask
 from saliencykit.metrics.linear_imputation import impute
 
@@ -43,8 +43,7 @@ class RoadImputation(Alternative):
 
     def __post_init__(self) -> None:
         """Check the argument."""
-        if not 0 <= self.std < float("inf"):
-            raise InputError(f"RoadImputation(std={self.std}) takes a number >= 0, such as 0.01.")
+        numbers(self, "[0, inf)", "std")
 
     def fill(self, images: Images, generator: Generator, mask: Mask | None = None) -> Images:
         """The images with the pixels outside the mask imputed; without a mask, all of them."""
@@ -79,8 +78,7 @@ class ShuffledBlocks(Alternative):
 
     def __post_init__(self) -> None:
         """Check the argument."""
-        if self.block < 1:
-            raise InputError(f"ShuffledBlocks(block={self.block}) takes a whole number >= 1.")
+        whole_numbers(self, "block")
 
     def fill(self, images: Images, generator: Generator, mask: Mask | None = None) -> Images:
         """Each image with its blocks in random order; the mask is not used."""

@@ -11,11 +11,11 @@ from saliencykit.alternatives.blur import Blur
 from saliencykit.alternatives.constant import Constant
 from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
-from saliencykit.core.checks import whole_numbers
+from saliencykit.core.checks import instance, whole_numbers
 from saliencykit.core.metric import Explain, Metric, Sample
 from saliencykit.core.query_batches import relative_output
 from saliencykit.core.types import Mask, PerImage
-from saliencykit.metrics.perturbed_queries import check_alternative, make_perturber, probabilities
+from saliencykit.metrics.perturbed_queries import make_perturber, probabilities
 from saliencykit.metrics.ranking import best, ranks
 
 _BLUR = Blur()
@@ -31,7 +31,7 @@ class _PixelCurve(Metric):
 
     def __post_init__(self) -> None:
         """Check the arguments."""
-        check_alternative(self, self.alternative)
+        instance(self, "alternative", Alternative, "Blur()")
         whole_numbers(self, "steps")
 
     @abstractmethod

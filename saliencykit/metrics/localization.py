@@ -8,6 +8,7 @@ import torch
 from torch import Generator
 
 from saliencykit.core.black_box import BlackBox
+from saliencykit.core.checks import choices, numbers
 from saliencykit.core.errors import InputError
 from saliencykit.core.metric import Explain, Metric, Sample
 from saliencykit.core.types import Mask, PerImage
@@ -78,10 +79,8 @@ class Localization(Metric):
     def __post_init__(self) -> None:
         """Check the arguments."""
         check_levels(self, self.rule, (self.threshold, *self.thresholds))
-        if self.components not in ("all", "largest"):
-            raise InputError(f"{self}: write components='all' or components='largest'.")
-        if not 0 < self.overlap <= 1:
-            raise InputError(f"{self}: overlap must be an intersection over union in (0, 1].")
+        choices(self, "components", ("all", "largest"))
+        numbers(self, "(0, 1]", "overlap")
 
     def score(
         self,

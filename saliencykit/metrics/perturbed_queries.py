@@ -24,15 +24,6 @@ _Fills: TypeAlias = dict[tuple[Alternative, bytes], tuple[Images | None, Tensor]
 _fills: MutableMapping[Tensor, tuple[Tensor, _Fills]] = WeakTensorKeyDictionary()
 
 
-def check_alternative(metric: object, alternative: object) -> None:
-    """Raise InputError unless a metric's `alternative` is an Alternative."""
-    if not isinstance(alternative, Alternative):
-        raise InputError(
-            f"{name_of(metric)}(alternative={alternative!r}) takes an Alternative, such as Blur() "
-            "or Constant(color='zero')."
-        )
-
-
 def check_fractions(metric: object, name: str, fractions: tuple[float, ...]) -> None:
     """Raise InputError unless these are fractions of the image in (0, 1), in ascending order."""
     if (

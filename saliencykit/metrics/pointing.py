@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from saliencykit.core.black_box import BlackBox
-from saliencykit.core.errors import InputError
+from saliencykit.core.checks import numbers
 from saliencykit.core.metric import Explain, Metric, Sample
 from saliencykit.core.types import Mask, PerImage
 from saliencykit.metrics.thresholding import missing
@@ -92,8 +92,7 @@ class PointingGame(_Inside):
 
     def __post_init__(self) -> None:
         """Check the tolerance."""
-        if not 0 <= self.tolerance < float("inf"):
-            raise InputError(f"{self}: tolerance must be a number of pixels >= 0.")
+        numbers(self, "[0, inf)", "tolerance")
 
     def _weights(self, mask: Mask) -> Tensor:
         return (mask == mask.amax((1, 2, 3), keepdim=True)).to(mask.dtype)

@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 
 from saliencykit.core import rng
 from saliencykit.core.black_box import BlackBox
-from saliencykit.core.errors import InputError
+from saliencykit.core.checks import numbers
 from saliencykit.core.metric import Explain, Metric, Sample
 from saliencykit.core.output import margin, probability
 from saliencykit.core.query_batches import relative_output
@@ -70,10 +70,7 @@ class RemoveAndDebias(Metric):
     def __post_init__(self) -> None:
         """Check the arguments."""
         check_fractions(self, "fractions", self.fractions)
-        if not 0 <= self.noise < float("inf"):
-            raise InputError(
-                f"RemoveAndDebias(noise={self.noise}) takes a number >= 0; the authors' is 0.01."
-            )
+        numbers(self, "[0, inf)", "noise")
 
     def score(
         self,

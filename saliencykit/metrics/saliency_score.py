@@ -9,13 +9,13 @@ from torch import Generator
 from saliencykit.alternatives.blur import Blur
 from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
-from saliencykit.core.errors import InputError
+from saliencykit.core.checks import choices, instance, numbers
 from saliencykit.core.geometry import enlarge_boxes, inside_boxes, tight_boxes
 from saliencykit.core.metric import Explain, Metric, Sample
 from saliencykit.core.output import log_probability, margin
 from saliencykit.core.query_batches import relative_output
 from saliencykit.core.types import Mask, PerImage
-from saliencykit.metrics.perturbed_queries import check_alternative, make_perturber
+from saliencykit.metrics.perturbed_queries import make_perturber
 
 _BLUR = Blur()
 
@@ -74,17 +74,11 @@ class SaliencyScore(Metric):
 
     def __post_init__(self) -> None:
         """Check the arguments."""
-        if self.relative_to not in ("value", "mean"):
-            raise InputError(f"{self}: write relative_to='value' or relative_to='mean'.")
-        most = 1.0 if self.relative_to == "value" else float("inf")
-        if not 0 < self.threshold <= most:
-            raise InputError(
-                f"{self}: a threshold relative to the {self.relative_to} must be in (0, {most}]."
-            )
-        if not 0 < self.floor <= 1:
-            raise InputError(f"{self}: floor must be a fraction of the image in (0, 1].")
+        choices(self, "relative_to", ("value", "mean"))
+        numbers(self, "(0, 1]" if self.relative_to == "value" else "(0, inf]", "threshold")
+        numbers(self, "(0, 1]", "floor")
         if self.alternative is not None:
-            check_alternative(self, self.alternative)
+            instance(self, "alternative", Alternative, "Blur()")
 
     def score(
         self,

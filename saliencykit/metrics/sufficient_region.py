@@ -11,11 +11,9 @@ from torch import Generator
 from saliencykit.alternatives.blur import Blur
 from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
-from saliencykit.core.checks import name_of
-from saliencykit.core.errors import InputError
+from saliencykit.core.checks import choices, instance, numbers
 from saliencykit.core.metric import Explain, Metric, Sample
 from saliencykit.core.types import Mask, PerImage
-from saliencykit.metrics.perturbed_queries import check_alternative
 from saliencykit.metrics.ranking import ranks
 from saliencykit.metrics.region_search import RegionSearch
 
@@ -36,19 +34,10 @@ class _SmallestRegion(Metric):
 
     def __post_init__(self) -> None:
         """Check the arguments."""
-        who = name_of(self)
-        check_alternative(self, self.alternative)
-        if not 0 < self.confidence < 1:
-            raise InputError(
-                f"{who}(confidence={self.confidence}) takes a probability in (0, 1), such as 0.5."
-            )
-        if self.relative_to not in ("whole", "value"):
-            raise InputError(f"{who}(relative_to={self.relative_to!r}) takes 'whole' or 'value'.")
-        if not 0 < self.resolution <= 0.5:
-            raise InputError(
-                f"{who}(resolution={self.resolution}) takes a fraction of the image in (0, 0.5], "
-                "such as 1/256."
-            )
+        instance(self, "alternative", Alternative, "Blur()")
+        numbers(self, "(0, 1)", "confidence")
+        choices(self, "relative_to", ("whole", "value"))
+        numbers(self, "(0, 0.5]", "resolution")
 
     @final
     def score(

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar, final
 
-from saliencykit.core.errors import InputError
+from saliencykit.core.checks import numbers
 from saliencykit.core.objective import Term, Trial
 from saliencykit.core.types import PerImage
 
@@ -60,8 +60,8 @@ class PowerArea(Term):
 
     def __post_init__(self) -> None:
         """Check the arguments."""
-        if not 0 < self.power <= 1 or self.offset <= 0:
-            raise InputError(f"{self}: power must be in (0, 1] and offset > 0.")
+        numbers(self, "(0, 1]", "power")
+        numbers(self, "(0, inf]", "offset")
 
     def penalty(self, trial: Trial) -> PerImage:
         """The mean power of each mask, > 0."""
@@ -100,8 +100,7 @@ class LogArea(Term):
 
     def __post_init__(self) -> None:
         """Check the offset."""
-        if not 0 < self.offset < float("inf"):
-            raise InputError(f"{self}: offset must be > 0.")
+        numbers(self, "(0, inf)", "offset")
 
     def penalty(self, trial: Trial) -> PerImage:
         """The logarithm, >= 0; 3.04 for the whole image with the default offset."""

@@ -5,7 +5,7 @@ from typing import final
 
 import torch
 
-from saliencykit.core.errors import InputError
+from saliencykit.core.checks import numbers
 from saliencykit.core.objective import Term, Trial
 from saliencykit.core.output import log_probability, margin
 from saliencykit.core.types import PerImage
@@ -41,10 +41,8 @@ class DestroyedProbability(Term):
 
     def __post_init__(self) -> None:
         """Check the numbers."""
-        if not 0 < self.power < float("inf"):
-            raise InputError(f"{self}: power must be > 0.")
-        if not self.floor < 0:
-            raise InputError(f"{self}: floor must be a log-probability, < 0.")
+        numbers(self, "(0, inf)", "power")
+        numbers(self, "[-inf, 0)", "floor")
 
     def penalty(self, trial: Trial) -> PerImage:
         """The probability of the label to this power, in [0, 1]."""
@@ -77,8 +75,7 @@ class DestroyedMargin(Term):
 
     def __post_init__(self) -> None:
         """Check the gap."""
-        if not 0 <= self.gap < float("inf"):
-            raise InputError(f"{self}: gap must be finite and >= 0.")
+        numbers(self, "[0, inf)", "gap")
 
     def penalty(self, trial: Trial) -> PerImage:
         """The hinge, >= 0, in nats."""

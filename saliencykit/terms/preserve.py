@@ -5,7 +5,7 @@ from typing import final
 
 import torch
 
-from saliencykit.core.errors import InputError
+from saliencykit.core.checks import numbers
 from saliencykit.core.objective import Term, Trial
 from saliencykit.core.output import log_probability, margin
 from saliencykit.core.types import PerImage
@@ -36,8 +36,7 @@ class PreservedLogProbability(Term):
 
     def __post_init__(self) -> None:
         """Check the floor."""
-        if not self.floor < 0:
-            raise InputError(f"{self}: floor must be a log-probability, < 0.")
+        numbers(self, "[-inf, 0)", "floor")
 
     def penalty(self, trial: Trial) -> PerImage:
         """Minus the log-probability of the label, in nats, in [0, -floor]."""
@@ -69,8 +68,7 @@ class PreservedMargin(Term):
 
     def __post_init__(self) -> None:
         """Check the gap."""
-        if not 0 <= self.gap < float("inf"):
-            raise InputError(f"{self}: gap must be finite and >= 0.")
+        numbers(self, "[0, inf)", "gap")
 
     def penalty(self, trial: Trial) -> PerImage:
         """The hinge, >= 0, in nats."""

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar, Literal, final
 
-from saliencykit.core.errors import InputError
+from saliencykit.core.checks import choices, numbers
 from saliencykit.core.objective import Term, Trial
 from saliencykit.core.types import PerImage
 
@@ -41,8 +41,8 @@ class Smoothness(Term):
 
     def __post_init__(self) -> None:
         """Check the arguments."""
-        if self.reduction not in ("mean", "sum") or self.border < 0:
-            raise InputError(f"{self}: reduction is 'mean' or 'sum' and border >= 0.")
+        choices(self, "reduction", ("mean", "sum"))
+        numbers(self, "[0, inf]", "border")
 
     def penalty(self, trial: Trial) -> PerImage:
         """TV of each mask, >= 0; 0 iff it is constant (and, with a border, 0 there)."""

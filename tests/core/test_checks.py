@@ -167,3 +167,13 @@ def test_numbers_are_in_an_interval(interval, inside, outside):
 def test_a_reason_is_our_own_message_or_a_foreign_one_with_the_name_of_its_error():
     assert checks.reason_of(InputError("a.png is\n  damaged.")) == "a.png is damaged."
     assert checks.reason_of(KeyError()) == "KeyError: no message"
+
+
+def test_a_choice_and_a_type_are_named_with_what_is_allowed():
+    owner = SimpleNamespace(rule="a", color="red")
+    checks.choices(owner, "rule", ("a", "b"))
+    checks.instance(owner, "rule", str, "'a'")
+    with pytest.raises(InputError, match=r"\(color='red'\) takes 'blue' or None\."):
+        checks.choices(owner, "color", ("blue", None))
+    with pytest.raises(InputError, match=r"\(color='red'\) takes int, such as 3\."):
+        checks.instance(owner, "color", int, "3")

@@ -195,7 +195,7 @@ def test_weights_are_checked(wrong):
 
 
 def test_an_unknown_value_of_fakes_is_refused():
-    with pytest.raises(InputError, match="fakes must be 'area' or 'inverted'; got 'none'"):
+    with pytest.raises(InputError, match=r"fakes='none'\) takes 'area' or 'inverted'"):
         Objective((Area(),), fakes="none")
 
 

@@ -1,4 +1,3 @@
-import pytest
 import torch
 from torch import Generator
 
@@ -6,8 +5,7 @@ from saliencykit.alternatives.blur import Blur
 from saliencykit.alternatives.crop import Crop
 from saliencykit.alternatives.noise import Noise
 from saliencykit.core.alternative import compose
-from saliencykit.core.errors import InputError
-from saliencykit.maskers.query_engine import check_alternative, masked_queries
+from saliencykit.maskers.query_engine import masked_queries
 from saliencykit.testing.black_boxes import Counting, PlantedEvidence
 
 MASKS = torch.rand(11, 1, 16, 16, generator=Generator().manual_seed(1))
@@ -49,8 +47,3 @@ def test_the_fill_of_an_image_does_not_depend_on_its_batch(black_box, examples):
     whole = queries_of(black_box, examples, Noise())[2]
     alone = queries_of(black_box, (images[2:3], labels[2:3]), Noise())[0]
     assert torch.equal(whole.fill, alone.fill)
-
-
-def test_an_alternative_is_required():
-    with pytest.raises(InputError, match=r"str\(alternative='blur'\): expected an Alternative"):
-        check_alternative("masker", "blur")

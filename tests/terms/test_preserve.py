@@ -37,13 +37,13 @@ def test_log_probabilities_are_clamped_at_the_floor(trial):
 
 @pytest.mark.parametrize("floor", [0, 1.0, float("nan")])
 def test_bad_floor(floor):
-    with pytest.raises(InputError, match="floor must be a log-probability, < 0"):
+    with pytest.raises(InputError, match=r"floor=.* takes a number in \[-inf, 0\)"):
         PreservedLogProbability(floor=floor)
 
 
 @pytest.mark.parametrize("gap", [-1, float("inf"), float("nan")])
 def test_bad_gap(gap):
-    with pytest.raises(InputError, match="gap must be finite and >= 0"):
+    with pytest.raises(InputError, match=r"gap=.* takes a number in \[0, inf\)"):
         PreservedMargin(gap=gap)
 
 

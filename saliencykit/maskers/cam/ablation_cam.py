@@ -5,16 +5,16 @@ from dataclasses import dataclass
 from typing import final
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.query_batches import micro_batch
-from saliencykit.core.types import Images, Labels
-from saliencykit.maskers.cam.class_activation_map import ClassActivationMap
+from saliencykit.core.types import Images
+from saliencykit.maskers.cam.class_activation_map import ClassActivationMap, LayerInput
 from saliencykit.networks.classifier_head import ClassifierHead, pooled_classifier_head
 from saliencykit.networks.feature_map import FeatureMap
 from saliencykit.networks.forward_hooks import hooked
-from saliencykit.networks.layer_activations import ActivationRecorder, read_feature_maps
+from saliencykit.networks.layer_activations import ActivationRecorder
 from saliencykit.networks.partial_network import network_after
 from saliencykit.networks.target_layer import find_target_layer
 
@@ -46,7 +46,7 @@ class AblationCam(ClassActivationMap):
         InputError: See `ClassActivationMap`; or the logits do not depend on the layer alone.
 
     Example:
-        >>> from torch import nn
+        >>> from torch import Generator, nn
         >>> from saliencykit.black_boxes import TorchBlackBox
         >>> trunk = (nn.Conv2d(3, 8, 3, 2), nn.ReLU(), nn.Flatten())
         >>> net = nn.Sequential(*trunk, nn.Linear(1800, 4))
@@ -67,52 +67,39 @@ class AblationCam(ClassActivationMap):
         names = self.layer_names
         return [find_target_layer(black_box, images, name, repeated=False) for name in names]
 
-    def layer_map(
-        self,
-        black_box: BlackBox,
-        images: Images,
-        labels: Labels,
-        feature_map: FeatureMap,
-        generator: Generator,
-    ) -> tuple[Tensor, None]:
+    def layer_map(self, layer: LayerInput) -> tuple[Tensor, None]:
         """The sum of the channels, weighted by what the logit loses without them."""
-        head = _head(black_box, images)
-        if head is not None and feature_map.name == head.feature_map.name:
-            return _in_one_pass(black_box, images, labels, head), None
-        return _channel_by_channel(black_box, images, labels, feature_map), None
+        head = _head(layer.black_box, layer.images)
+        if head is not None and layer.feature_map.name == head.feature_map.name:
+            return _in_one_pass(layer, head), None
+        return _channel_by_channel(layer), None
 
 
 def _head(black_box: BlackBox, images: Images) -> ClassifierHead | None:
     return None if black_box.module is None else pooled_classifier_head(black_box, images)
 
 
-def _in_one_pass(
-    black_box: BlackBox, images: Images, labels: Labels, head: ClassifierHead
-) -> Tensor:
+def _in_one_pass(layer: LayerInput, head: ClassifierHead) -> Tensor:
     """For a linear head: the drops follow from the feature map alone."""
-    attributions, step = [], micro_batch(black_box)
-    for some, classes in zip(torch.split(images, step), torch.split(labels, step), strict=True):
-        logits, (maps,) = read_feature_maps(black_box, some, [head.feature_map])
-        logit = logits.gather(1, classes[:, None]).to(maps)
-        weight, bias = head.weight.to(maps)[classes], head.bias.to(maps)[classes, None]
-        # evidence at each position; its mean is the logit
-        evidence = torch.einsum("bkhw,bk->bhw", maps, weight) + bias[:, :, None]
-        linear, rectified = (each.mean((1, 2))[:, None] for each in (evidence, evidence.relu()))
-        drops = maps.mean((2, 3)) * weight
-        if bool(((rectified - logit).abs() < (linear - logit).abs()).any()):
-            # a ReLU comes before the pooling: apply it again without each channel
-            without = evidence[:, None] - weight[:, :, None, None] * maps
-            drops = rectified - without.relu().mean((2, 3))
-        attributions.append(_weighted(maps, drops, logit))
-    return torch.cat(attributions).to(images.dtype)
+    (logits, maps), classes = layer.read(), layer.labels
+    logit = logits.gather(1, classes[:, None]).to(maps)
+    weight, bias = head.weight.to(maps)[classes], head.bias.to(maps)[classes, None]
+    # evidence at each position; its mean is the logit
+    evidence = torch.einsum("bkhw,bk->bhw", maps, weight) + bias[:, :, None]
+    linear, rectified = (each.mean((1, 2))[:, None] for each in (evidence, evidence.relu()))
+    drops = maps.mean((2, 3)) * weight
+    if bool(((rectified - logit).abs() < (linear - logit).abs()).any()):
+        # a ReLU comes before the pooling: apply it again without each channel
+        without = evidence[:, None] - weight[:, :, None, None] * maps
+        drops = rectified - without.relu().mean((2, 3))
+    return _weighted(maps, drops, logit)
 
 
-def _channel_by_channel(
-    black_box: BlackBox, images: Images, labels: Labels, feature_map: FeatureMap
-) -> Tensor:
+def _channel_by_channel(layer: LayerInput) -> Tensor:
     """For any model: run the part after the layer without each channel."""
+    black_box, images, feature_map = layer.black_box, layer.images, layer.feature_map
     partial_network, attributions = network_after(black_box, images[:1], feature_map), []
-    for image, label in zip(images[:, None], labels[:, None], strict=True):
+    for image, label in zip(images[:, None], layer.labels[:, None], strict=True):
         recorder = ActivationRecorder()
         with hooked(black_box, [feature_map.name], recorder.hook) as own:
             own(image)
@@ -128,7 +115,7 @@ def _channel_by_channel(
             without = partial_network(maps * kept[:, :, None, None], image.shape[1:])[:, label[0]]
             drops[0, some] = (logit[0] - without).to(drops)
         attributions.append(_weighted(maps, drops, logit.to(maps)))
-    return torch.cat(attributions).to(images.dtype)
+    return torch.cat(attributions)
 
 
 def _weighted(maps: Tensor, drops: Tensor, logit: Tensor) -> Tensor:

@@ -4,17 +4,15 @@ from dataclasses import dataclass, field
 from typing import final
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of
 from saliencykit.core.errors import InputError
-from saliencykit.core.query_batches import micro_batch
-from saliencykit.core.types import Images, Labels
-from saliencykit.maskers.cam.class_activation_map import ClassActivationMap
+from saliencykit.core.types import Images
+from saliencykit.maskers.cam.class_activation_map import ClassActivationMap, LayerInput
 from saliencykit.networks.classifier_head import ClassifierHead, pooled_classifier_head
 from saliencykit.networks.feature_map import FeatureMap
-from saliencykit.networks.layer_activations import read_feature_maps
 from saliencykit.networks.module_layers import another_masker
 
 
@@ -39,7 +37,7 @@ class Cam(ClassActivationMap):
         InputError: The black box does not expose submodules, or its model has no such head.
 
     Example:
-        >>> from torch import nn
+        >>> from torch import Generator, nn
         >>> from saliencykit.black_boxes import TorchBlackBox
         >>> conv, head = nn.Conv2d(3, 8, 3, stride=2), nn.Linear(8, 4)
         >>> net = nn.Sequential(conv, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), head)
@@ -60,21 +58,11 @@ class Cam(ClassActivationMap):
         """The feature map that the head pools."""
         return [_head(black_box, images).feature_map]
 
-    def layer_map(
-        self,
-        black_box: BlackBox,
-        images: Images,
-        labels: Labels,
-        feature_map: FeatureMap,
-        generator: Generator,
-    ) -> tuple[Tensor, None]:
+    def layer_map(self, layer: LayerInput) -> tuple[Tensor, None]:
         """The sum of the channels, weighted by the head."""
-        head, attributions, step = _head(black_box, images), [], micro_batch(black_box)
-        for some, classes in zip(torch.split(images, step), torch.split(labels, step), strict=True):
-            maps = read_feature_maps(black_box, some, [feature_map])[1][0].detach()
-            weights = head.weight.to(maps)[classes]
-            attributions.append(torch.einsum("bkhw,bk->bhw", maps, weights)[:, None])
-        return torch.cat(attributions).to(images.dtype), None
+        _, maps = layer.read()
+        weights = _head(layer.black_box, layer.images).weight.to(maps)[layer.labels]
+        return torch.einsum("bkhw,bk->bhw", maps, weights)[:, None], None
 
 
 def _head(black_box: BlackBox, images: Images) -> ClassifierHead:

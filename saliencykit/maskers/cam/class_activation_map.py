@@ -4,7 +4,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import Any
+from typing import Any, final
 
 import torch
 import torch.nn.functional as F
@@ -14,14 +14,41 @@ from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of
 from saliencykit.core.errors import InputError
 from saliencykit.core.masker import Masker, MaskerOutput, place_maps
-from saliencykit.core.types import Images, Labels
+from saliencykit.core.types import Images, Labels, Logits
 from saliencykit.maskers.normalize import mask_from_attributions
 from saliencykit.networks.feature_map import FeatureMap
+from saliencykit.networks.layer_activations import read_feature_maps
 from saliencykit.networks.private_copy import in_float32
 from saliencykit.networks.target_layer import find_target_layer
 
 ROUNDING = 1e-6
 """Of the largest value that a map could have: smaller maps are rounding noise."""
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class LayerInput:
+    """What a layer's map is computed from.
+
+    Attributes:
+        black_box: The classifier.
+        images: (B, C, H, W).
+        labels: (B,).
+        feature_map: The layer, for images of this size.
+        generator: The source of randomness.
+    """
+
+    black_box: BlackBox
+    images: Images
+    labels: Labels
+    feature_map: FeatureMap
+    generator: Generator
+
+    def read(self) -> tuple[Logits, Tensor]:
+        """The logits (B, K) and the layer's output (B, C, h, w), without gradients."""
+        with torch.no_grad():
+            logits, (maps,) = read_feature_maps(self.black_box, self.images, [self.feature_map])
+        return logits, maps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,22 +107,11 @@ class ClassActivationMap(Masker):
         return [find_target_layer(black_box, images, name) for name in self.layer_names]
 
     @abstractmethod
-    def layer_map(
-        self,
-        black_box: BlackBox,
-        images: Images,
-        labels: Labels,
-        feature_map: FeatureMap,
-        generator: Generator,
-    ) -> tuple[Tensor, Tensor | None]:
+    def layer_map(self, layer: LayerInput) -> tuple[Tensor, Tensor | None]:
         """The attributions of one layer.
 
         Args:
-            black_box: The classifier.
-            images: (B, C, H, W).
-            labels: (B,).
-            feature_map: The layer, for images of this size.
-            generator: The source of randomness.
+            layer: The layer and the images, of one size.
 
         Returns:
             Signed attributions (B, 1, h, w), and the size of rounding noise in each map (B,), or
@@ -116,7 +132,10 @@ class ClassActivationMap(Masker):
                 scaled = F.interpolate(images, size, mode="bilinear", antialias=True)
                 read = self._at_size(black_box, scaled, layers)
             for layer in read:
-                maps.append(self.layer_map(black_box, scaled, labels, layer, generator))
+                given = LayerInput(black_box, scaled, labels, layer, generator)
+                attributions, floor = self.layer_map(given)
+                floor = None if floor is None else floor.to(images.dtype)
+                maps.append((attributions.to(images.dtype), floor))
                 offsets.append((layer.offset[0] / scale, layer.offset[1] / scale))
         if len(maps) == 1:
             mask = mask_from_attributions(*maps[0])
@@ -156,10 +175,6 @@ def _fused(
         masks.append(place_maps(mask_from_attributions(attributions, floor), size, offset))
     mean = torch.stack(masks).mean(0)
     return MaskerOutput(mask_from_attributions(mean), torch.stack(signed).mean(0))
-
-
-def _is_name(value: object) -> bool:
-    return isinstance(value, str) and value != ""
 
 
 def _all_are(values: object, right: Callable[[Any], Any]) -> bool:

@@ -4,14 +4,9 @@ from dataclasses import dataclass
 from typing import final
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
-from saliencykit.core.black_box import BlackBox
-from saliencykit.core.query_batches import micro_batch
-from saliencykit.core.types import Images, Labels
-from saliencykit.maskers.cam.class_activation_map import ROUNDING, ClassActivationMap
-from saliencykit.networks.feature_map import FeatureMap
-from saliencykit.networks.layer_activations import read_feature_maps
+from saliencykit.maskers.cam.class_activation_map import ROUNDING, ClassActivationMap, LayerInput
 
 
 @final
@@ -31,6 +26,7 @@ class EigenCam(ClassActivationMap):
         InputError: See `ClassActivationMap`.
 
     Example:
+        >>> from torch import Generator
         >>> from saliencykit.black_boxes import TorchBlackBox
         >>> from saliencykit.testing import small_network
         >>> black_box, images = TorchBlackBox(small_network(), size=16), torch.rand(2, 3, 16, 16)
@@ -42,22 +38,11 @@ class EigenCam(ClassActivationMap):
         section III.
     """
 
-    def layer_map(
-        self,
-        black_box: BlackBox,
-        images: Images,
-        labels: Labels,
-        feature_map: FeatureMap,
-        generator: Generator,
-    ) -> tuple[Tensor, Tensor]:
+    def layer_map(self, layer: LayerInput) -> tuple[Tensor, Tensor]:
         """The projection, and the size of rounding noise in it."""
-        maps = [
-            read_feature_maps(black_box, some, [feature_map])[1][0].detach()
-            for some in torch.split(images, micro_batch(black_box))
-        ]
-        rows = [first_component(each) for each in torch.cat(maps)]
-        floor = torch.cat(maps).flatten(1).abs().amax(1) * ROUNDING
-        return torch.stack(rows).to(images.dtype)[:, None], floor.to(images.dtype)
+        _, maps = layer.read()
+        rows = torch.stack([first_component(each) for each in maps])[:, None]
+        return rows, maps.flatten(1).abs().amax(1) * ROUNDING
 
 
 def first_component(maps: Tensor) -> Tensor:

@@ -1,20 +1,17 @@
 """GradientWeighting: class activation maps from a feature map and the gradient at it."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from saliencykit.core import checks
-from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import GradientError
-from saliencykit.core.types import Images, Labels, Logits, PerImage
-from saliencykit.maskers.cam.class_activation_map import ROUNDING, ClassActivationMap
+from saliencykit.core.types import Labels, Logits, PerImage
+from saliencykit.maskers.cam.class_activation_map import ROUNDING, ClassActivationMap, LayerInput
 from saliencykit.maskers.normalize import NONFINITE_HINT
-from saliencykit.networks.feature_map import FeatureMap
 from saliencykit.networks.layer_activations import logits_and_activations
 
 
@@ -51,32 +48,22 @@ class GradientWeighting(ClassActivationMap):
         """What is explained, (B,): the label's logit."""
         return logits.gather(1, labels[:, None])[:, 0]
 
-    def layer_map(
-        self,
-        black_box: BlackBox,
-        images: Images,
-        labels: Labels,
-        feature_map: FeatureMap,
-        generator: Generator,
-    ) -> tuple[Tensor, Tensor]:
+    def layer_map(self, layer: LayerInput) -> tuple[Tensor, Tensor]:
         """The sum over the channels."""
-        logits, leaves = logits_and_activations(black_box, images, feature_map)
+        images, feature_map = layer.images, layer.feature_map
+        logits, leaves = logits_and_activations(layer.black_box, images, feature_map)
         with torch.enable_grad():
-            total = self.score(logits, labels).sum()
+            total = self.score(logits, layer.labels).sum()
         gradients = torch.autograd.grad(total, leaves)
-        maps, gradient = (
-            feature_map.read(_joined(parts), images.shape[2:]) for parts in (leaves, gradients)
-        )
-        if bad := checks.finite_rows(gradient):
-            raise GradientError(
-                f"{checks.name_of(self)}: the gradient at {feature_map.name!r} is NaN or infinite "
-                f"in row {bad[0]} of {len(images)}; {NONFINITE_HINT}"
-            )
         with torch.no_grad():
+            maps, gradient = (
+                feature_map.read(torch.cat(list(parts)), images.shape[2:])
+                for parts in (leaves, gradients)
+            )
+            if bad := checks.finite_rows(gradient):
+                raise GradientError(
+                    f"{checks.name_of(self)}: the gradient at {feature_map.name!r} is NaN or "
+                    f"infinite in row {bad[0]} of {len(images)}; {NONFINITE_HINT}"
+                )
             terms = self.weighted(maps, gradient)
-            floor = terms.abs().sum(1).amax((1, 2)) * ROUNDING
-            return terms.sum(1, keepdim=True).to(images.dtype), floor.to(images.dtype)
-
-
-def _joined(parts: Sequence[Tensor]) -> Tensor:
-    return parts[0].detach() if len(parts) == 1 else torch.cat([part.detach() for part in parts])
+            return terms.sum(1, keepdim=True), terms.abs().sum(1).amax((1, 2)) * ROUNDING

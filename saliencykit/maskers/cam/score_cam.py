@@ -1,19 +1,19 @@
 """Score-CAM: a late feature map, each channel weighted by the logit under it as a mask."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from saliencykit.alternatives.constant import Constant
 from saliencykit.core.alternative import Alternative
-from saliencykit.core.black_box import BlackBox
-from saliencykit.core.checks import whole_numbers
+from saliencykit.core.checks import instance, whole_numbers
 from saliencykit.core.masker import place_maps
-from saliencykit.core.types import Images, Labels, Mask
-from saliencykit.maskers.cam.class_activation_map import ROUNDING, ClassActivationMap
-from saliencykit.maskers.query_engine import MaskedQueries, check_alternative, masked_queries
+from saliencykit.core.types import Mask
+from saliencykit.maskers.cam.class_activation_map import ROUNDING, ClassActivationMap, LayerInput
+from saliencykit.maskers.query_engine import MaskedQueries, masked_queries
 from saliencykit.networks.feature_map import FeatureMap
 from saliencykit.networks.layer_activations import read_feature_maps
 
@@ -50,7 +50,7 @@ class ScoreCam(ClassActivationMap):
         InputError: A number is out of range; or see `ClassActivationMap`.
 
     Example:
-        >>> from torch import nn
+        >>> from torch import Generator, nn
         >>> from saliencykit.black_boxes import TorchBlackBox
         >>> trunk = (nn.Conv2d(3, 8, 3, 2), nn.ReLU(), nn.Flatten())
         >>> net = nn.Sequential(*trunk, nn.Linear(392, 4))
@@ -70,22 +70,14 @@ class ScoreCam(ClassActivationMap):
         """Check the arguments."""
         super().__post_init__()
         whole_numbers(self, "channels")
-        check_alternative(self, self.alternative)
+        instance(self, "alternative", Alternative, "Blur()")
 
-    def layer_map(
-        self,
-        black_box: BlackBox,
-        images: Images,
-        labels: Labels,
-        feature_map: FeatureMap,
-        generator: Generator,
-    ) -> tuple[Tensor, Tensor]:
+    def layer_map(self, layer: LayerInput) -> tuple[Tensor, Tensor]:
         """The sum of the channels, weighted by the softmax of the logits under them."""
-        every = masked_queries(black_box, images, labels, self.alternative, generator)
-        maps, floors = zip(
-            *(self._explained(queries, feature_map) for queries in every), strict=True
-        )
-        return torch.stack(maps), torch.stack(floors)
+        given = layer.black_box, layer.images, layer.labels, self.alternative, layer.generator
+        maps = [self._explained(each, layer.feature_map) for each in masked_queries(*given)]
+        attributions, floors = zip(*maps, strict=True)
+        return torch.stack(attributions), torch.stack(floors)
 
     def _explained(self, queries: MaskedQueries, feature_map: FeatureMap) -> tuple[Tensor, Tensor]:
         """The weighted sum for one image, (1, h, w), and the size of rounding noise in it, ()."""
@@ -95,9 +87,7 @@ class ScoreCam(ClassActivationMap):
         channels = _most_varied(maps, self.channels)[:, None]
 
         def masks(part: slice) -> Mask:
-            return scaled_masks(
-                channels[part], (image.shape[2], image.shape[3]), feature_map.offset
-            )
+            return scaled_masks(channels[part], image.shape[2:], feature_map.offset)
 
         logits = queries.logits(len(channels), masks)[:, queries.label]
         weights = logits.softmax(0)[..., None, None]
@@ -105,7 +95,7 @@ class ScoreCam(ClassActivationMap):
 
 
 def scaled_masks(
-    maps: Tensor, size: tuple[int, int], offset: tuple[float, float] = (0.0, 0.0)
+    maps: Tensor, size: Sequence[int], offset: tuple[float, float] = (0.0, 0.0)
 ) -> Tensor:
     """`H`: maps (n, 1, h, w) upsampled bilinearly to `size`, each scaled to [0, 1]; a constant map
     becomes 0.

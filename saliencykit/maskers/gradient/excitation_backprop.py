@@ -9,7 +9,7 @@ from torch import Generator
 
 from saliencykit.alternatives.blur import gaussian_blur
 from saliencykit.core.black_box import BlackBox
-from saliencykit.core.checks import name_of, numbers
+from saliencykit.core.checks import instance, name_of, numbers
 from saliencykit.core.errors import InputError
 from saliencykit.core.masker import Masker, MaskerOutput, place_maps
 from saliencykit.core.query_batches import micro_batch
@@ -91,10 +91,7 @@ class ExcitationBackprop(Masker):
 
     def __post_init__(self) -> None:
         """Check the arguments."""
-        if not isinstance(self.contrastive, bool):
-            raise InputError(
-                f"ExcitationBackprop(contrastive={self.contrastive!r}): expected True or False."
-            )
+        instance(self, "contrastive", bool, "True")
         numbers(self, "[0, inf)", "blur")
         if self.layer is not None and not (isinstance(self.layer, str) and self.layer):
             raise InputError(

@@ -8,7 +8,7 @@ from torch import Generator, Tensor
 from torch.overrides import TorchFunctionMode
 
 from saliencykit.core.black_box import BlackBox
-from saliencykit.core.checks import name_of, whole_numbers
+from saliencykit.core.checks import name_of, numbers, whole_numbers
 from saliencykit.core.errors import InputError
 from saliencykit.core.masker import Masker, MaskerOutput
 from saliencykit.core.query_batches import micro_batch
@@ -93,12 +93,9 @@ class Feedback(Masker):
 
     def __post_init__(self) -> None:
         """Check the numbers."""
-        whole_numbers(self, "iterations", *([] if self.batch_size is None else ["batch_size"]))
-        if not 0 <= self.neuron_cost < float("inf") or not 0 <= self.tolerance < 1:
-            raise InputError(
-                f"Feedback(neuron_cost={self.neuron_cost}, tolerance={self.tolerance}): expected "
-                "neuron_cost >= 0 and tolerance in [0, 1)."
-            )
+        whole_numbers(self, "iterations", "batch_size")
+        numbers(self, "[0, inf)", "neuron_cost")
+        numbers(self, "[0, 1)", "tolerance")
 
     def mask(
         self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator

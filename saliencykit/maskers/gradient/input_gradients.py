@@ -9,8 +9,7 @@ from torch import Generator, Tensor
 
 from saliencykit.core import rng
 from saliencykit.core.black_box import BlackBox
-from saliencykit.core.checks import name_of, whole_numbers
-from saliencykit.core.errors import InputError
+from saliencykit.core.checks import instance, name_of, numbers, whole_numbers
 from saliencykit.core.masker import Masker, MaskerOutput
 from saliencykit.core.types import Images, Labels
 from saliencykit.maskers.gradient.pixel_attribution import (
@@ -196,16 +195,8 @@ class SmoothGrad(Masker):
     def __post_init__(self) -> None:
         """Check the arguments."""
         whole_numbers(self, "samples")
-        if not 0 < self.noise < float("inf"):
-            raise InputError(
-                f"SmoothGrad(noise={self.noise}): expected a fraction of the image's range > 0, "
-                "such as 0.15."
-            )
-        if not isinstance(self.method, PixelAttribution):
-            raise InputError(
-                f"SmoothGrad(method={self.method!r}): expected a gradient masker to average, such "
-                "as Gradient() or AttributionMasker(method='DeepLift')."
-            )
+        numbers(self, "(0, inf)", "noise")
+        instance(self, "method", PixelAttribution, "Gradient()")
 
     def evaluations(self, black_box: BlackBox, images: Images) -> int | None:
         """As many as the averaged method takes, for each sample."""

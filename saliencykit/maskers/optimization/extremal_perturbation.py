@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 from saliencykit.alternatives.blur import gaussian_blur
 from saliencykit.alternatives.blur_pyramid import BlurPyramid, between
 from saliencykit.core.black_box import BlackBox
-from saliencykit.core.checks import numbers, whole_numbers
+from saliencykit.core.checks import choices, instance, numbers, whole_numbers
 from saliencykit.core.errors import InputError
 from saliencykit.core.masker import Masker, MaskerOutput, resize_maps
 from saliencykit.core.output import Meaning, RelativeScores, as_logits
@@ -109,18 +109,11 @@ class ExtremalPerturbation(Masker):
                 f"{who}(areas={self.areas!r}): expected a tuple of fractions of the image in "
                 "(0, 1), such as (0.1,)."
             )
-        if self.variant not in get_args(Variant):
-            raise InputError(
-                f"{who}(variant={self.variant!r}): expected one of {', '.join(get_args(Variant))}."
-            )
+        choices(self, "variant", get_args(Variant))
         whole_numbers(self, "steps", "grid_size", "batch_size")
         numbers(self, "(0, inf)", "width")
         numbers(self, "[0, 1)", "smoothing")
-        if not isinstance(self.alternative, BlurPyramid):
-            raise InputError(
-                f"{who}(alternative={self.alternative!r}): expected BlurPyramid(levels=..., "
-                "sigma=...); for another alternative use masker='iterative'."
-            )
+        instance(self, "alternative", BlurPyramid, "BlurPyramid(); iterative takes any alternative")
 
     @property
     def _areas(self) -> tuple[float, ...]:

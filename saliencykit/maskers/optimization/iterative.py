@@ -14,7 +14,7 @@ from saliencykit.alternatives.noise import Noise
 from saliencykit.core import rng
 from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
-from saliencykit.core.checks import numbers, whole_numbers
+from saliencykit.core.checks import instance, numbers, whole_numbers
 from saliencykit.core.errors import InputError
 from saliencykit.core.masker import Masker, MaskerOutput
 from saliencykit.core.objective import Objective, Trial, run_trial
@@ -33,7 +33,6 @@ from saliencykit.maskers.optimization.mask_parametrization import (
     SigmoidMask,
     low_discrepancy,
 )
-from saliencykit.maskers.query_engine import check_alternative
 from saliencykit.terms.presets import keep_and_drop
 from saliencykit.terms.presets import meaningful_perturbation as destroy_only
 
@@ -132,7 +131,7 @@ class Iterative(Masker):
                 "saliencykit.terms.presets.paper_mean(); a name works in a text: "
                 "masker='iterative:objective=paper-mean'."
             )
-        check_alternative(self, self.alternative)
+        instance(self, "alternative", Alternative, "Blur()")
         whole_numbers(self, "steps", "grid_size", "fills_per_step", "patience", "batch_size")
         numbers(self, "(0, inf)", "lr", "edge_width")
         numbers(self, "[0, 0.5)", "jitter")

@@ -11,13 +11,13 @@ from torch import Generator, Tensor
 from saliencykit.alternatives.constant import Constant
 from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
-from saliencykit.core.checks import name_of
+from saliencykit.core.checks import instance, name_of
 from saliencykit.core.errors import InputError
 from saliencykit.core.masker import Masker, MaskerOutput
 from saliencykit.core.types import Images, Labels
 from saliencykit.maskers.normalize import mask_from_attributions
 from saliencykit.maskers.perturbation.region_drops import RegionDrops
-from saliencykit.maskers.query_engine import check_alternative, masked_queries
+from saliencykit.maskers.query_engine import masked_queries
 from saliencykit.networks.incremental.filled_windows import Windows
 
 _MEAN = Constant(color="mean")
@@ -78,7 +78,7 @@ class FeatureAblation(Masker):
                 f"FeatureAblation(grid_size={self.grid_size!r}): expected an integer >= 1, or two "
                 "of them, (rows, columns)."
             )
-        check_alternative(self, self.alternative)
+        instance(self, "alternative", Alternative, "Blur()")
 
     def __eq__(self, other: object) -> bool:
         """The same regions, by value, and the same settings."""

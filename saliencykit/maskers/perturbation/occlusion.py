@@ -11,13 +11,13 @@ from torch import Generator, Tensor
 from saliencykit.alternatives.constant import Constant
 from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
-from saliencykit.core.checks import numbers
+from saliencykit.core.checks import instance, numbers
 from saliencykit.core.errors import InputError
 from saliencykit.core.masker import Masker, MaskerOutput
 from saliencykit.core.types import Images, Labels
 from saliencykit.maskers.normalize import mask_from_attributions
 from saliencykit.maskers.perturbation.region_drops import RegionDrops
-from saliencykit.maskers.query_engine import check_alternative, masked_queries
+from saliencykit.maskers.query_engine import masked_queries
 from saliencykit.networks.incremental.filled_windows import Windows
 
 _MEAN = Constant(color="mean")
@@ -72,7 +72,7 @@ class Occlusion(Masker):
     def __post_init__(self) -> None:
         """Check the arguments."""
         numbers(self, "(0, inf)", "window", "stride")
-        check_alternative(self, self.alternative)
+        instance(self, "alternative", Alternative, "Blur()")
 
     def evaluations(self, black_box: BlackBox, images: Images) -> int | None:
         """One for each window and the whole image; of a torch module only parts are computed."""

@@ -11,8 +11,7 @@ from torch import Generator
 from saliencykit.alternatives.constant import Constant
 from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
-from saliencykit.core.checks import numbers, whole_numbers
-from saliencykit.core.errors import InputError
+from saliencykit.core.checks import choices, instance, numbers, whole_numbers
 from saliencykit.core.masker import Masker, MaskerOutput
 from saliencykit.core.types import Images, Labels
 from saliencykit.maskers.normalize import mask_from_attributions
@@ -25,7 +24,6 @@ from saliencykit.maskers.perturbation.score_estimators import (
 from saliencykit.maskers.query_engine import (
     ROUNDING,
     MaskedQueries,
-    check_alternative,
     masked_queries,
 )
 
@@ -97,12 +95,10 @@ class Rise(Masker):
         """Check the arguments."""
         whole_numbers(self, "samples", least=2)
         whole_numbers(self, "grid_size")
-        check_alternative(self, self.alternative)
+        instance(self, "alternative", Alternative, "Blur()")
         numbers(self, "(0, 1)", "keep_prob", "target_correlation")
-        for name, choices in (("sampling", get_args(Sampling)), ("estimate", get_args(Estimate))):
-            if getattr(self, name) not in choices:
-                expected = " or ".join(map(repr, choices))
-                raise InputError(f"Rise({name}={getattr(self, name)!r}): expected {expected}.")
+        choices(self, "sampling", get_args(Sampling))
+        choices(self, "estimate", get_args(Estimate))
 
     def evaluations(self, black_box: BlackBox, images: Images) -> int | None:
         """One for each mask, unless it stops early."""

@@ -241,8 +241,8 @@ def test_results_that_are_no_attribution_are_refused(result, message):
     [
         ({"method": "Saliensy"}, r"no attribution method 'Saliensy'; it has Saliency"),
         ({"method": 3}, "expected a class of captum.attr"),
-        ({"sign": "negative"}, "absolute, positive"),
-        ({"channels": "median"}, "max, sum, mean"),
+        ({"sign": "negative"}, "'absolute' or 'positive'"),
+        ({"channels": "median"}, "'max' or 'sum' or 'mean'"),
         ({"options": {"target": 3}}, "the masker itself passes target"),
     ],
 )

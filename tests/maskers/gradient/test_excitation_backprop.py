@@ -159,7 +159,11 @@ def test_black_boxes_without_layers_or_gradients_are_refused(black_box, examples
 
 @pytest.mark.parametrize(
     ("wrong", "message"),
-    [({"contrastive": 1}, "True or False"), ({"layer": 3}, "dotted name"), ({"layer": ""}, "name")],
+    [
+        ({"contrastive": 1}, "takes bool, such as True"),
+        ({"layer": 3}, "dotted name"),
+        ({"layer": ""}, "name"),
+    ],
 )
 def test_bad_arguments_are_refused_at_construction(wrong, message):
     with pytest.raises(InputError, match=message):

@@ -211,11 +211,11 @@ def test_a_gradient_that_is_not_finite_names_the_row():
     ("make", "message"),
     [
         (lambda: IntegratedGradients(steps=0), "steps=0"),
-        (lambda: IntegratedGradients(sign="negative"), "absolute, positive"),
-        (lambda: Gradient(channels="median"), "max, sum, mean"),
+        (lambda: IntegratedGradients(sign="negative"), "'absolute' or 'positive'"),
+        (lambda: Gradient(channels="median"), "'max' or 'sum' or 'mean'"),
         (lambda: SmoothGrad(samples=0), "samples=0"),
         (lambda: SmoothGrad(noise=0), "noise=0"),
-        (lambda: SmoothGrad(method="gradient"), "expected a gradient masker"),
+        (lambda: SmoothGrad(method="gradient"), "takes PixelAttribution, such as Gradient"),
     ],
 )
 def test_bad_arguments_are_refused_at_construction(make, message):
