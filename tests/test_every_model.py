@@ -261,7 +261,7 @@ def check(text: str) -> tuple[nn.Module, tuple[int, int]]:
     image = torch.randn(1, 3, *size)
     kept = image.clone()
     draws = random_states()
-    for masker in ("iterative:steps=2", "rise:samples=8"):
+    for masker in ("iterative:steps=2,areas=(0.2,0.2)", "rise:samples=8"):
         answer = explain(model, image, 1, masker=masker)
         assert answer.mask.shape == (1, 1, *size)
         assert torch.isfinite(answer.mask).all()

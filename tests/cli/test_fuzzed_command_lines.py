@@ -202,7 +202,7 @@ SETUP_EXPLAIN = ["explain", "images", *SHORT["explain"], "--output", "saved"]
 
 
 def test_odd_command_lines_are_an_exit_code_and_a_message(prepared, tmp_path, monkeypatch, capsys):
-    fuzz(range(12), prepared, tmp_path, monkeypatch, capsys)
+    fuzz(range(6), prepared, tmp_path, monkeypatch, capsys)
 
 
 @pytest.mark.slow

@@ -72,10 +72,10 @@ def test_the_mask_follows_the_ranking_in_the_attributions():
 @pytest.mark.parametrize(
     "masker",
     [
-        Iterative(steps=12),
-        Iterative(steps=12, batch_size=3),
-        Iterative(steps=8, fills_per_step=2, jitter=0.1, batch_size=2),
-        Iterative(objective=paper_mean(), steps=12, batch_size=3),
+        Iterative(steps=5),
+        Iterative(steps=5, batch_size=3),
+        Iterative(steps=4, fills_per_step=2, jitter=0.1, batch_size=2),
+        Iterative(objective=paper_mean(), steps=5, batch_size=3),
     ],
 )
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -96,7 +96,7 @@ def test_the_mask_of_an_image_does_not_depend_on_its_batch(masker, dtype):
 def test_batch_size_changes_nothing_but_rounding():
     images, labels = PlantedEvidence().examples(5, generator=seeded())
     masks = [
-        Iterative(steps=12, batch_size=n)(PlantedEvidence(), images, labels, generator=seeded(3))
+        Iterative(steps=5, batch_size=n)(PlantedEvidence(), images, labels, generator=seeded(3))
         for n in (5, 2, None)
     ]
     assert (masks[0] - masks[1]).abs().max() < 1e-5

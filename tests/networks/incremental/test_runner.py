@@ -276,12 +276,7 @@ def layers(draw):
     return LAYERS[draw(st.sampled_from(names))]
 
 
-@settings(
-    max_examples=25,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-    derandomize=True,
-)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(data=st.data())
 def test_small_networks_drawn_at_random(both, data):
     size = data.draw(st.tuples(st.integers(24, 40), st.integers(24, 40)))
