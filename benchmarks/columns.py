@@ -49,6 +49,14 @@ def metric(row: Row, mode: str, crop: int) -> float:
     return sum(log(max(area, FLOOR)) - log_p for area, log_p, _ in crops) / len(crops)
 
 
+def searched(row: Row) -> float:
+    """The saliency metric of the best of the crops that were searched on this photo; NaN without a
+    search.
+    """
+    crops = row.get("searched", [])
+    return min((log(max(area, FLOOR)) - log_p for area, log_p, _ in crops), default=nan)
+
+
 def crop_facts(row: Row, mode: str, crop: int) -> tuple[float, float]:
     """The crop's area, and whether its top class is the label; means over ground-truth boxes."""
     crops = row.get("truth_crops") or [row["crops"][mode][crop]]

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from benchmarks.data import Photo
+from saliencykit.alternatives import gaussian_blur
 from saliencykit.black_boxes import TorchBlackBox
 from saliencykit.core import BlackBox, Mask
 from saliencykit.registry import as_masker
@@ -66,7 +67,9 @@ class BlackBoxes:
 def methods(
     black_boxes: BlackBoxes, names: list[str], maskers: Mapping[str, str]
 ) -> dict[str, Method]:
-    """By name: maskers by their text form or file; `maskers` gives texts their names."""
+    """By name: maskers by their text form or file, `TEXT blurred SIGMA` with the map blurred by
+    sigma pixels; `maskers` gives texts their names.
+    """
     texts = {name: name for name in names} | dict(maskers)
     return {
         name: ground_truth if text == "ground-truth" else _masker(black_boxes, text)
@@ -96,6 +99,7 @@ def averaged(mask: Mask) -> Mask:
 
 
 def _masker(black_boxes: BlackBoxes, text: str) -> Method:
+    text, _, sigma = text.partition(" blurred ")  # in pixels
     masker = as_masker(text)
     black_box = (
         black_boxes.quick
@@ -111,6 +115,10 @@ def _masker(black_boxes: BlackBoxes, text: str) -> Method:
             black_box, photo.image, torch.tensor([label]), generator=Generator().manual_seed(0)
         )
         seconds = time.process_time() - start
+        if sigma:
+            mask = gaussian_blur(found.mask, float(sigma))
+            mask = mask / mask.amax().clamp_min(1e-12)
+            return Answer(mask, mask, seconds)
         if is_one_of(text, SCATTERED):
             mask = averaged(found.mask)
             return Answer(mask, mask, seconds)

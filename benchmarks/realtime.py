@@ -28,6 +28,7 @@ from saliencykit.black_boxes import TorchBlackBox
 from saliencykit.core import BlackBox
 from saliencykit.maskers import PretrainedEncoder, RealTimeMasker, Rise, masking_network
 
+BUDGETS = (0.05, 0.1, 0.2, 0.4, 0.6)
 RISE, RISE_MEASURED, THEIRS_MEASURED = 1000, 100, 32
 EXTREMAL, EXTREMAL_MEASURED = 800, 4
 SLOW = 3  # rounds of what takes seconds
@@ -119,6 +120,11 @@ def line_up(
         Row("the model alone, as its user runs it", lambda: plain(model, images), batch),
         Row("the model alone, its frozen copy", lambda: queried(fast, images), batch),
         Row("prediction and mask, `trunk`", lambda: trunk.predict(images), batch),
+        Row(
+            "prediction and five nested masks, `trunk`",
+            lambda: trunk.predict(images, budget=BUDGETS),
+            batch,
+        ),
     ]
     if not others:
         return rows, []

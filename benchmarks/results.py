@@ -68,6 +68,7 @@ def row_of(
     every_column: bool,
     other: bool,
     boxes_only: bool = False,
+    search: bool = False,
 ) -> Row:
     """Everything the tables need of one mask; with `other`, also of the mask for another class; or
     its boxes alone.
@@ -87,6 +88,10 @@ def row_of(
         mode: [round(best_overlap(box, truth), 3) for box in found[mode]] for mode in MODES
     }
     row["crops"] = score.crops(found)
+    # nothing inside of a box comes first
+    places = None if name == "ground-truth" else score.places(answer.ranking)
+    if search and places is not None:
+        row["searched"] = score.searched(places)
     if name == "ground-truth":  # several boxes: each is shown, and the metric is their mean
         corners = np.stack(
             [np.floor(truth[:, :2]), np.maximum(np.ceil(truth[:, 2:]), np.floor(truth[:, :2]) + 1)],
@@ -100,8 +105,6 @@ def row_of(
     if boxes_only:
         return row
     row["graded"] = score.graded(answer.mask)
-    # nothing inside of a box comes first
-    places = None if name == "ground-truth" else score.places(answer.ranking)
     if places is not None:
         row["areas"] = score.at_areas(places, AREAS if every_column else SOME_AREAS)
         if every_column:
@@ -158,6 +161,7 @@ def run(arguments: argparse.Namespace) -> None:
                 every_column=every_column,
                 other=other,
                 boxes_only=arguments.boxes_only,
+                search=arguments.search,
             )
             append(arguments.out, row)
         count += 1
@@ -174,6 +178,11 @@ def main() -> None:
     parser.add_argument("--data-set", choices=BOXED, help="the photos of one data set only")
     parser.add_argument(
         "--boxes-only", action="store_true", help="localization and saliency metric only"
+    )
+    parser.add_argument(
+        "--search",
+        action="store_true",
+        help="also the saliency metric with the same search of 8 areas for every method",
     )
     parser.add_argument("--few", action="store_true", help="the few stratified photos only")
     parser.add_argument("--photos", type=int, help="at most so many, for a look")

@@ -24,8 +24,9 @@ from saliencykit.core import (
     log_probability,
     probability,
     rng,
+    tight_boxes,
 )
-from saliencykit.metrics import impute
+from saliencykit.metrics import impute, largest_component
 
 FILLS = ("blur", "road", "shuffled")
 UNSEEN = ("road", "shuffled")
@@ -33,6 +34,8 @@ AREAS = (0.05, 0.1, 0.2, 0.3, 0.5)
 """Shares of the photo at which methods are compared with as much kept or dropped."""
 SOME_AREAS = (0.2,)
 """That which every photo has; the others only the few."""
+SEARCHED = (0.03, 0.05, 0.08, 0.12, 0.17, 0.25, 0.4, 0.6)
+"""Areas whose crops the classifier is shown, for the saliency metric with a search per photo."""
 SHARES = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 """Steps of the insertion and deletion curves."""
 _BATCH = 8  # edits that are held at once
@@ -144,6 +147,15 @@ class Scorer:
         wanted = {mode: [boxes[mode][CUTS.index(crop)] for crop in CROPS] for mode in MODES}
         answers = self.shown(sorted({box for some in wanted.values() for box in some}))
         return {mode: [answers[box] for box in some] for mode, some in wanted.items()}
+
+    def searched(self, places: Tensor) -> list[list[float]]:
+        """For each area of SEARCHED, what `shown` says of the box around the largest component of
+        the best pixels.
+        """
+        best = torch.cat([places < area for area in SEARCHED])
+        boxes = tight_boxes(largest_component(best)).tolist()
+        answers = self.shown(sorted({tuple(box) for box in boxes}))
+        return [answers[tuple(box)] for box in boxes]
 
     def shown(self, boxes: Sequence[Box]) -> dict[Box, list[float]]:
         """By box: its area as a share, log p of its enlarged content, and whether its top class is

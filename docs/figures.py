@@ -1,5 +1,5 @@
 """Make the figures of the docs from images that may be shipped: `python docs/figures.py
-[cat] [coffee] [parts] [shortcut] [compare]`.
+[cat] [coffee] [budgets] [parts] [shortcut] [compare]`.
 
 `parts` runs the tutorial on training a masker, a minute or two, and shows the first test images.
 `compare` runs the tutorial on comparing methods, a minute, and saves its sheet.
@@ -52,6 +52,39 @@ def sheet_of(photo: Image.Image) -> Image.Image:
     for i, (tile, text) in enumerate(tiles):
         left, top = (i % 2) * (WIDTH + GAP), (i // 2) * (height + CAPTION + GAP)
         sheet.paste(tile, (left, top))
+        draw.text((left + 2, top + height + 4), text, fill=(40, 40, 40), font=font)
+    return sheet
+
+
+def sheet_of_budgets(photo: Image.Image, width: int = 296) -> Image.Image:
+    """Nested masks of a photo with what each keeps, and the regions that searches find."""
+    explanation = explain("demo", photo, sufficient=True, destroying=True)
+    crop = explain("demo", photo, sufficient=True, region_form="crop").sufficient
+    image, _ = explanation.display_arrays()
+    photo = photo.resize((image.shape[1], image.shape[0]))
+    gray = Image.new("RGB", photo.size, (127, 127, 127))
+
+    def shown(mask: torch.Tensor) -> Image.Image:
+        visible = Image.fromarray(np.uint8(mask[0].float().numpy() * 255)).resize(photo.size)
+        return Image.composite(photo, gray, visible)
+
+    tiles = []
+    for area in (0.05, 0.1, 0.2, 0.4):
+        budgeted = explain("demo", demo_image(), budget=area)
+        tiles.append((shown(budgeted.mask[0]), f"{area:.0%}: keeps {budgeted.kept[0]:.0%}"))
+    enough, gone = explanation.sufficient, explanation.destroying
+    tiles.append((photo, f"the whole image: {explanation.probability[0]:.0%}"))
+    tiles.append(
+        (shown(enough.mask[0]), f"{enough.area[0]:.0%} is enough for {enough.probability[0]:.0%}")
+    )
+    tiles.append((shown(crop.mask[0]), f"crop of {crop.area[0]:.0%}: {crop.probability[0]:.0%}"))
+    tiles.append((shown(~gone.mask[0]), f"without {gone.area[0]:.0%}: {gone.probability[0]:.0%}"))
+    height = width * photo.height // photo.width
+    sheet = Image.new("RGB", (4 * (width + GAP) - GAP, 2 * (height + CAPTION) + GAP), "white")
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(17)
+    for i, (tile, text) in enumerate(tiles):
+        left, top = (i % 4) * (width + GAP), (i // 4) * (height + CAPTION + GAP)
+        sheet.paste(tile.resize((width, height)), (left, top))
         draw.text((left + 2, top + height + 4), text, fill=(40, 40, 40), font=font)
     return sheet
 
@@ -129,6 +162,7 @@ if __name__ == "__main__":
     makers = {
         "cat": lambda: sheet_of(Image.fromarray(skimage.data.chelsea())),  # by Stefan van der Walt
         "coffee": lambda: sheet_of(demo_image()),
+        "budgets": lambda: sheet_of_budgets(demo_image()),
         "parts": lambda: sheet_of_parts(
             run_page((ASSETS / "../tutorials/train-a-masker.md").resolve())
         ),

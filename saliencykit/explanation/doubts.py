@@ -56,6 +56,7 @@ def _doubts(explanation: Explanation, row: int) -> dict[str, str]:
     """The messages about one image, by kind."""
     masker, fill = (str(explanation.provenance.get(key)) for key in ("masker", "alternative"))
     other = f"write masker={'iterative' if masker.startswith('Rise(') else 'rise'!r}"
+    larger = "give it a larger budget" if ".with_budget(" in masker else f"{other}, or another seed"
     low, high = (float(value) for value in explanation.mask[row].aminmax())
     found, name = {}, explanation.label_names[row].split(",")[0]
     searched = {kind: getattr(explanation, kind) for kind in KINDS}
@@ -89,7 +90,7 @@ def _doubts(explanation: Explanation, row: int) -> dict[str, str]:
     if verdict == Verdict.NEITHER and not found:
         found["neither"] = (
             f"the mask keeps {kept} and leaves {dropped} of {name}'s {whole}, so it does not show "
-            f"what decides; {other}, or another seed"
+            f"what decides; {larger}"
         )
     return found
 

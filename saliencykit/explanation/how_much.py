@@ -27,7 +27,7 @@ def smallest_sufficient_region(
         image: As for `explain`.
         label: As for `explain`.
         keep: The fraction of the whole image's probability that the region must keep, in (0, 1).
-        form: `mask`: the pixels themselves. `crop`: their bounding box, enlarged to the whole input.
+        form: `mask`: the pixels themselves. `crop`: their bounding box, enlarged to the input.
         **options: Of `explain`, such as `masker` and `alternative`.
 
     Raises:

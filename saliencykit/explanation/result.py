@@ -48,8 +48,8 @@ class Explanation:
         channel_attributions: The same for each channel of the pixels, (B, C, H, W), where the
             masker tells them apart, as the gradient methods do.
         standard_error: Their standard error, (B, 1, H, W) or (B,), where the masker estimates it.
-        sufficient: The smallest regions that are enough, see `SmallestRegions`; None where `explain`
-            did not search them.
+        sufficient: The smallest regions that are enough, see `SmallestRegions`; None where
+            `explain` did not search them.
         destroying: The smallest regions whose removal loses the decision, or None.
         class_names: A name for each class, where known.
         source_images: The source images, where images and not tensors were given.

@@ -30,4 +30,5 @@ from .thresholding import Components as Components
 from .thresholding import Rule as Rule
 from .thresholding import best_overlaps as best_overlaps
 from .thresholding import boxes_at as boxes_at
+from .thresholding import largest_component as largest_component
 from .thresholding import thresholded as thresholded

@@ -13,6 +13,7 @@ def row(photo, method, *, hit, few, area=0.5):
         mode: [0.9 if hit and index == BEST else 0.1 for index in range(len(CUTS))]
         for mode in MODES
     }
+    searched = [[area, -1.0, True], [0.01, -0.5, True], [1.0, 0.0, True]]
     crops = {mode: [[area, -1.0, True]] * len(CROPS) for mode in MODES}
     facts = {
         "label": 1,
@@ -29,6 +30,7 @@ def row(photo, method, *, hit, few, area=0.5):
         "few": few,
         "overlap": overlap,
         "crops": crops,
+        "searched": searched,
     } | facts
 
 
@@ -52,6 +54,8 @@ def test_both_tables_with_the_papers_figures():
     assert cells[9].startswith("+50.0 [")
     assert cells[10].startswith("+0.693 [")
     assert cells[11] == "4"
+    # the smallest crop counts as 5 % of the photo
+    assert float(cells[12].split()[0]) == pytest.approx(-2.996 + 0.5, abs=1e-3)
     assert (
         next(line for line in few.splitlines() if line.startswith("| occlusion"))
         .split("|")[3]

@@ -6,7 +6,7 @@ import torch
 
 from benchmarks.data import Photo
 from benchmarks.localization import CROPS, CUTS, boxes_of
-from benchmarks.scoring import AREAS, SHARES, Scorer
+from benchmarks.scoring import AREAS, SEARCHED, SHARES, Scorer
 from saliencykit.alternatives.blur import Blur
 from saliencykit.core.black_box import BlackBox
 
@@ -96,6 +96,16 @@ def test_the_unseen_fills_leave_what_is_kept(photo, mask):
         assert torch.equal(edit * binary, photo.image * binary)
         assert (edit != photo.image).float().mean() > 0.5
     assert torch.equal(score.edit(mask, "road"), score.edit(binary, "road"))
+
+
+def test_a_search_shows_the_crop_of_each_area(photo, mask):
+    score = Scorer(Weighing(), photo)
+    found = score.searched(score.places(mask))
+    assert len(found) == len(SEARCHED)
+    assert found[-1] == score.shown([(0, 0, SIDE, SIDE)])[0, 0, SIDE, SIDE]  # all are connected
+    wedge = torch.arange(float(SIDE)).expand(1, 1, SIDE, SIDE)  # the best pixels are on the right
+    (area, *_), *_ = score.searched(score.places(wedge))
+    assert area <= 2 / SIDE
 
 
 def test_crops_are_enlarged_boxes(photo, mask):

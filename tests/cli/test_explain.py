@@ -32,6 +32,19 @@ def test_a_class_is_explained_against_another_one(command):
     assert [row["label"] for row in contrast["images"]] == [3]
 
 
+def test_a_budget_and_searches_are_in_the_rows(command):
+    searches = ("--sufficient", "--destroying")
+    code, out, err = command("explain", "--budget", "0.2", *searches, *FAST)
+    assert code == 0, err
+    result = json.loads(out)
+    (row,) = result["images"]
+    assert row["area"] == pytest.approx(0.2, abs=0.001)
+    assert "with_budget(0.2)" in result["provenance"]["masker"]
+    for kind in ("sufficient", "destroying"):
+        assert set(row[kind]) == {"area", "probability", "bbox", "form", "queries"}
+    assert row["sufficient"]["probability"] >= 0.9 * row["probability"] - 1e-6
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [
@@ -39,6 +52,8 @@ def test_a_class_is_explained_against_another_one(command):
         (("--against", "900"), "class 900 is outside 0..199"),
         (("photos", "--label", "1", "--label", "2"), "are for image files"),
         (("photos", "--regions", "2"), "are for image files"),
+        (("photos", "--sufficient"), "are for image files"),
+        (("--budget", "10"), "such as 0.1"),
     ],
 )
 def test_what_cannot_be_contrasted_or_repeated_is_one_line(command, tmp_path, options, says):
