@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from saliencykit.explanation.result import Explanation
 
 FORMAT = "saliencykit-explanation"
-VERSION = 1
+VERSION = 2
 _TENSORS = (
     "images",
     "labels",
