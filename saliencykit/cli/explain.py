@@ -168,7 +168,7 @@ def _rows(
     """The numbers of each image, as JSON has them."""
     rows = []
     masks = len(answer) // len(sources)  # of each image
-    for i, bbox in enumerate(answer.boxes(0.5).tolist()):
+    for i, bbox in enumerate(answer.boxes().tolist()):
         row: dict[str, Any] = {"image": sources[i // masks], "label": int(answer.labels[i])}
         row["name"] = answer.label_names[i]
         for name in ("probability", "kept", "dropped", "area"):

@@ -14,7 +14,7 @@ from saliencykit.core import checks, rng
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import ContractError, GradientError, SaliencyKitError
 from saliencykit.core.nested_masks import budget_masks, check_budget, pixel_order
-from saliencykit.core.types import Images, Labels, Logits, Mask
+from saliencykit.core.types import Images, Labels, Logits, Mask, PerImage
 
 _COARSE = 4  # pixels of the image per position: a budget's mask of coarser maps is made larger
 
@@ -38,6 +38,8 @@ class MaskerOutput:
             image, in pixels; `attribute` moves the maps accordingly.
         channel_attributions: Raw, signed attributions of each channel of the pixels, (B, C, h, w),
             or None.
+        box_threshold: The value at which each mask is cut for its bounding box, (B,) in (0, 1];
+            None: 0.5.
 
     Example:
         >>> attributions = torch.tensor([[[[-1.0, 2.0]]]])
@@ -51,6 +53,7 @@ class MaskerOutput:
     low_res_mask: Mask | None = None
     offset: tuple[float, float] = (0.0, 0.0)
     channel_attributions: Tensor | None = None
+    box_threshold: PerImage | None = None
 
     def nested(self, areas: Sequence[float]) -> Mask:
         """A mask of each area, smaller ones inside larger ones, in the order of the mask's values;
@@ -85,8 +88,8 @@ def _placed(output: MaskerOutput, size: Sequence[int]) -> MaskerOutput:
         attributions = place_maps(attributions.detach(), size, offset)
     if error is not None:
         error = error.detach() if error.ndim < 4 else place_maps(error.detach(), size, offset)
-    by_channel = output.channel_attributions
-    return MaskerOutput(mask, attributions, error, channel_attributions=by_channel)
+    placed = replace(output, mask=mask, attributions=attributions, standard_error=error)
+    return replace(placed, low_res_mask=None, offset=(0.0, 0.0))
 
 
 class Masker(ABC):
@@ -307,6 +310,8 @@ class Masker(ABC):
         checks.mask(output.mask, images, f"{who}.mask", any_size=True)
         checks.maps(output.attributions, len(images), f"{who}.mask: attributions")
         checks.maps(output.standard_error, len(images), f"{who}.mask: standard_error", flat=True)
+        if output.box_threshold is not None:
+            checks.per_image(output.box_threshold, len(images), f"{who}.mask: box_threshold")
         by_channel = output.channel_attributions
         checks.maps(
             by_channel, len(images), f"{who}.mask: channel_attributions", channels=images.shape[1]
@@ -365,7 +370,8 @@ class _WithBudget(Masker):
             output = _placed(output, images.shape[2:])  # a share of a few cells is no region
         # the order of the pixels stays known, also where the new mask is 0 or 1
         attributions = output.mask if output.attributions is None else output.attributions
-        return replace(output, mask=output.nested((self.budget,)), attributions=attributions)
+        mask = output.nested((self.budget,))
+        return replace(output, mask=mask, attributions=attributions, box_threshold=None)
 
     def for_black_box(self, black_box: BlackBox, *, inputs: Inputs = "raw") -> Masker:
         return self.masker.bound_to(black_box, inputs=inputs).with_budget(self.budget)

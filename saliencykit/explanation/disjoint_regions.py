@@ -57,7 +57,8 @@ def explain_regions(
                 current = masker.predict_masker(black_box, left)[0]
             output = current.attribute(black_box, left, labels, generator=generator)
             if region:
-                output = replace(output, mask=output.mask * free, low_res_mask=None)
+                cut = output.mask * free
+                output = replace(output, mask=cut, low_res_mask=None, box_threshold=None)
             free = free - output.mask
             result = BatchResult(logits, labels, output)
             if verify:

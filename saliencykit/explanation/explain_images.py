@@ -312,6 +312,7 @@ def _tensors(images: Images, result: BatchResult) -> dict[str, Tensor]:
         "attributions": output.attributions,
         "channel_attributions": output.channel_attributions,
         "standard_error": output.standard_error,
+        "box_thresholds": output.box_threshold,
         "preserved": None if trial is None else trial.preserved,
         "destroyed": None if trial is None else trial.destroyed,
         "replaced": result.replaced,

@@ -48,6 +48,8 @@ class Explanation:
         channel_attributions: The same for each channel of the pixels, (B, C, H, W), where the
             masker tells them apart, as the gradient methods do.
         standard_error: Their standard error, (B, 1, H, W) or (B,), where the masker estimates it.
+        box_thresholds: The value at which each mask is cut for its bounding box, (B,), where the
+            masker chooses it.
         sufficient: The smallest regions that are enough, see `SmallestRegions`; None where
             `explain` did not search them.
         destroying: The smallest regions whose removal loses the decision, or None.
@@ -77,6 +79,7 @@ class Explanation:
     attributions: Tensor | None = None
     channel_attributions: Tensor | None = None
     standard_error: Tensor | None = None
+    box_thresholds: PerImage | None = None
     sufficient: SmallestRegions | None = None
     destroying: SmallestRegions | None = None
     class_names: tuple[str, ...] | None = None
@@ -146,12 +149,13 @@ class Explanation:
         """
         return MaskerOutput(self.mask, self.attributions).nested(areas)
 
-    def boxes(self, threshold: float = 0.5) -> Tensor:
+    def boxes(self, threshold: float | None = None) -> Tensor:
         """The tightest bounding box around each mask's pixels >= threshold, in its source image.
 
         Args:
             threshold: In (0, 1]. A mask that is below it everywhere gives the whole input of the
-                model.
+                model. None: the one that the masker chose for each mask, where it was trained to
+                (`fit(..., boxes=)`), else 0.5.
 
         Returns:
             (B, 4) float: x0, y0, x1, y1 in pixels of the source image, or of `images` where tensors
@@ -160,9 +164,12 @@ class Explanation:
         Raises:
             InputError: The threshold is outside (0, 1].
         """
-        if not 0 < threshold <= 1:
+        if threshold is not None and not 0 < threshold <= 1:
             raise InputError(f"boxes(threshold={threshold}): a threshold must be in (0, 1].")
-        return boxes_in_source(self.mask >= threshold, self.geometries)
+        values = self.mask.new_full((len(self),), 0.5 if threshold is None else threshold)
+        if threshold is None and self.box_thresholds is not None:
+            values = self.box_thresholds.to(values)
+        return boxes_in_source(self.mask >= values[:, None, None, None], self.geometries)
 
     def to_source(self) -> list[Mask]:
         """Each mask in the coordinates of its source image, (1, 1, H0, W0); 0 outside of the

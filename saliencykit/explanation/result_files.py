@@ -44,6 +44,7 @@ _TENSORS = (
     "attributions",
     "channel_attributions",
     "standard_error",
+    "box_thresholds",
 )
 _REGION_TENSORS = ("mask", "area", "probability", "boxes")
 
@@ -206,6 +207,8 @@ def _check(tensors: dict[str, Tensor], searches: Collection[str]) -> None:
     by_channel = tensors.get("channel_attributions")
     checks.maps(by_channel, count, "channel_attributions", channels=images.shape[1])
     checks.maps(tensors.get("standard_error"), count, "standard_error", flat=True)
+    if (thresholds := tensors.get("box_thresholds")) is not None:
+        checks.per_image(thresholds, count, "box_thresholds")
 
     for kind in searches:
         shapes = {"mask": (count, 1, *images.shape[2:]), "boxes": (count, 4)}

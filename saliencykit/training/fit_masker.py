@@ -6,7 +6,7 @@ import time
 import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
@@ -42,6 +42,7 @@ from saliencykit.terms.presets import paper
 from saliencykit.training.cache import bytes_per_view, fill_cache, make_views
 from saliencykit.training.loop import Loop
 from saliencykit.training.schedule import FitStep, Schedule, make_schedule
+from saliencykit.training.threshold_fit import ThresholdReport, learn_threshold
 from saliencykit.training.validation import ValidationReport, has_fakes
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ def fit(
     images: Any,
     labels: GivenLabels | None = None,
     *,
+    boxes: Any = None,
     encoder: EncoderName | Encoder = "auto",
     network: MaskingNetwork | None = None,
     objective: Objective | str = "masking-network",
@@ -93,6 +95,9 @@ def fit(
             of images or (image, label), or batches (images, labels). Hundreds are enough; four is
             the least.
         labels: One class per image. None: those of the data set, else the model's own top class.
+        boxes: 50 to 200 images with bounding boxes, as a data set in any form that `evaluate`
+            takes: the masker then learns where to cut each mask for `Explanation.boxes`. Four
+            folds decide whether that, one threshold for all, or 0.5 is used. None: 0.5.
         encoder: `trunk`, `paper`, `own`, `auto` or an Encoder, see `masking_network`.
         network: A network to train further, instead of a new one.
         objective: An Objective or its name: `masking-network`, `paper` (collapses, as a warning
@@ -185,7 +190,10 @@ def fit(
         loop.source_hash, loop.on_step = _source_hash(black_box, every), on_step or loop.on_step
         loop.model, loop.on_message = black_box, on_message or loop.on_message
         report = loop.run(resume=resume)
-    return _masker(loop, black_box, data, report, time.perf_counter() - started)
+        cuts = None if boxes is None else learn_threshold(network, loop.black_box, boxes)
+    if cuts is not None:
+        loop.on_message(f"thresholds of boxes: {cuts}")
+    return _masker(loop, black_box, data, report, time.perf_counter() - started, cuts)
 
 
 def _silent(line: str) -> None:
@@ -356,7 +364,12 @@ def _summary(
 
 
 def _masker(
-    loop: Loop, black_box: BlackBox, data: _Split, report: ValidationReport, seconds: float
+    loop: Loop,
+    black_box: BlackBox,
+    data: _Split,
+    report: ValidationReport,
+    seconds: float,
+    cuts: ThresholdReport | None,
 ) -> RealTimeMasker:
     """The trained masker with the record of its training; warns if it failed its validation."""
     if not report.passed:
@@ -371,6 +384,7 @@ def _masker(
         "schedule": schedule,
         "steps_done": loop.done,
         "distillation": loop.distilled,
+        "box_threshold": None if cuts is None else asdict(cuts),
         "seconds": round(seconds, 1),
     }
     size = list(data.training.pixels.shape[2:])

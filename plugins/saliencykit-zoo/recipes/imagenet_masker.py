@@ -22,8 +22,9 @@ from safetensors.torch import load_file
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))  # the benchmarks are not installed
 
 from benchmarks.data import MODELS, data_folder
-from benchmarks.split import squashing, training
-from saliencykit import fit
+from benchmarks.split import part, read, squashing, training
+from saliencykit import RealTimeMasker, TorchBlackBox, fit
+from saliencykit.core import Sample
 from saliencykit.data import as_images
 from saliencykit.maskers import masking_network
 from saliencykit.training import FitStep
@@ -45,6 +46,15 @@ def photos() -> list[Image.Image]:
     return out
 
 
+def boxed(black_box: TorchBlackBox, count: int) -> list[Sample]:
+    """Photos of the training half with their classes and boxes."""
+    chosen = sorted(part("train"), key=lambda entry: entry.place)[:count]
+    return [
+        Sample(photo.image, torch.tensor([photo.label]), (photo.boxes,), (photo.name,))
+        for photo in read(chosen, black_box)
+    ]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -56,7 +66,11 @@ def main() -> None:
     parser.add_argument("--pixel-steps", type=int, default=150)
     parser.add_argument("--area", type=float, default=None)
     parser.add_argument("--lr", type=float, default=3e-3)
-    parser.add_argument("--start", type=Path, help="a checkpoint to start from")
+    parser.add_argument("--start", type=Path, help="a checkpoint or masker to start from")
+    parser.add_argument("--distill-steps", type=int, default=1500)
+    parser.add_argument(
+        "--boxes", type=int, default=0, help="boxed training photos to learn thresholds from"
+    )
     parser.add_argument("--objective", default="masking-network")
     parser.add_argument("--views", type=int, default=2)
     parser.add_argument("--cache-gb", type=float, default=5.0, help="memory for cached features")
@@ -75,7 +89,9 @@ def main() -> None:
             )
 
     black_box, images, network = squashing(MODELS[a.model][0]()), photos(), None
-    if a.start is not None:
+    if a.start is not None and a.start.name != "state.safetensors":
+        network = RealTimeMasker.load(a.start, black_box).network
+    elif a.start is not None:
         network = masking_network(black_box, as_images(images[:16], black_box).images)
         stored = load_file(a.start)
         network.load_state_dict(
@@ -87,7 +103,7 @@ def main() -> None:
         )
     masker = fit(
         black_box, images, network=network, lr=a.lr, steps=a.steps, pixel_steps=a.pixel_steps, area=a.area, objective=a.objective,
-        fake_class_rate=0.3, views_per_image=a.views, checkpoint_dir=a.work, cache_bytes=int(a.cache_gb * 2**30), seed=a.seed, on_step=on_step, on_message=lambda line: print(line, flush=True),
+        fake_class_rate=0.3, distill_steps=a.distill_steps, boxes=boxed(black_box, a.boxes) if a.boxes else None, views_per_image=a.views, checkpoint_dir=a.work, cache_bytes=int(a.cache_gb * 2**30), seed=a.seed, on_step=on_step, on_message=lambda line: print(line, flush=True),
     )  # fmt: skip
     print(
         f"{time.process_time() - begin:.0f} CPU-seconds in this run", masker.metadata["validation"]

@@ -9,6 +9,7 @@ from msgspec import Meta, Struct, convert
 
 from saliencykit.core.checks import name_of
 from saliencykit.core.errors import InputError
+from saliencykit.maskers.realtime.box_threshold import BoxThreshold
 from saliencykit.maskers.realtime.decoder import Bottleneck, Decoder, UNet
 from saliencykit.maskers.realtime.encoder import (
     Encoder,
@@ -117,6 +118,7 @@ class _Header(Struct):
     decoder: _UNet | _Bottleneck
     confidence: Finite
     metadata: Facts
+    box_threshold: bool = False
 
     def __post_init__(self) -> None:
         convert(self.metadata, _Known)
@@ -167,6 +169,7 @@ def write_network(
         "decoder": {"kind": decoder.kind} | decoder.options(),
         "confidence": confidence,
         "metadata": dict(metadata),
+        "box_threshold": network.box_threshold is not None,
     }
     stored = encoder.trained or (isinstance(encoder, PretrainedEncoder) and not encoder.pretrained)
     weights = network.state_dict()
@@ -210,5 +213,6 @@ def read_network(path: Path) -> tuple[MaskingNetwork, float, dict[str, Any]]:
     if parts != (header.decoder.channels, header.decoder.sides, header.selector.channels):
         raise InputError(f"{where} is damaged: its encoder, selector and decoder do not fit.")
     network = MaskingNetwork(encoder, selector, decoder).eval()
+    network.box_threshold = BoxThreshold() if header.box_threshold else None
     fill(network, weights, where, "" if encoder.trained else "encoder.")
     return network, header.confidence, header.metadata

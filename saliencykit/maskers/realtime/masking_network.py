@@ -10,6 +10,7 @@ from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of
 from saliencykit.core.errors import InputError
 from saliencykit.core.types import Images, Labels, Mask, PerImage
+from saliencykit.maskers.realtime.box_threshold import BoxThreshold
 from saliencykit.maskers.realtime.decoder import Bottleneck, Decoder, UNet, mask_ratio
 from saliencykit.maskers.realtime.encoder import (
     Encoder,
@@ -37,6 +38,9 @@ class MaskingNetwork(nn.Module):
     Each part can be replaced by another of its kind. The black box is not a part of it: the encoder
     gets it with each call, and reads its feature maps or ignores it.
 
+    Attributes:
+        box_threshold: Chooses the threshold of each mask's bounding box; None: 0.5.
+
     Args:
         encoder: Feature maps at several scales.
         selector: Where the class is in the coarsest map.
@@ -58,6 +62,7 @@ class MaskingNetwork(nn.Module):
     def __init__(self, encoder: Encoder, selector: ClassSelector, decoder: Decoder) -> None:
         super().__init__()
         self.encoder, self.selector, self.decoder = encoder, selector, decoder
+        self.box_threshold: BoxThreshold | None = None
 
     def forward(
         self, features: Features, labels: Labels, confidence: float = 0.0

@@ -155,10 +155,19 @@ class RealTimeMasker(Masker):
 
     def mask(
         self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator
-    ) -> Mask:
+    ) -> MaskerOutput:
         """One pass of the network; deterministic."""
         bound = self.for_black_box(black_box)
-        return bound.decode(bound.encode(black_box, images), labels)
+        return bound.with_threshold(bound.decode(bound.encode(black_box, images), labels))
+
+    def with_threshold(self, mask: Mask) -> MaskerOutput:
+        """A mask with the threshold of its bounding box, where the network was trained to choose.
+
+        Args:
+            mask: (B, 1, h, w) at the network's resolution.
+        """
+        choose = self.network.box_threshold
+        return MaskerOutput(mask, box_threshold=None if choose is None else choose(mask))
 
     def encode(self, black_box: BlackBox, images: Images) -> Features:
         """The features of images, and with a `TrunkEncoder` their logits too.
@@ -331,8 +340,8 @@ class _WithFeatures(Masker):
 
     def mask(
         self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator
-    ) -> Mask:
-        return self.masker.decode(self.features, labels)
+    ) -> MaskerOutput:
+        return self.masker.with_threshold(self.masker.decode(self.features, labels))
 
 
 def _same_classes(held: BlackBox, black_box: BlackBox) -> bool:

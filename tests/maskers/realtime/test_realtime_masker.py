@@ -6,6 +6,8 @@ from torch import nn
 
 from saliencykit.core.errors import InputError
 from saliencykit.explanation.explain_images import explain
+from saliencykit.explanation.result import Explanation
+from saliencykit.maskers.realtime.box_threshold import LEVELS, BoxThreshold
 from saliencykit.maskers.realtime.masking_network import masking_network
 from saliencykit.maskers.realtime.realtime_masker import RealTimeMasker
 from saliencykit.testing import check_masker
@@ -319,3 +321,20 @@ def test_weights_that_changed_are_said(net, photos):
         black_box.model.fc.weight.mul_(2)
     with pytest.warns(UserWarning, match="the weights differ"):
         masker.predict(images)
+
+
+def test_the_threshold_of_the_boxes_is_stored_and_reaches_the_explanation(tmp_path):
+    black_box = PlantedEvidence()
+    images, labels = black_box.examples(3, generator=torch.Generator().manual_seed(0))
+    network = masking_network(black_box, images, labels)
+    network.box_threshold = BoxThreshold()
+    network.box_threshold.bias.zero_()[LEVELS.index(0.2)] = 1.0
+    path = RealTimeMasker(network).bind(black_box).save(tmp_path / "masker.safetensors")
+    explanation = explain(black_box, images, labels, masker=RealTimeMasker.load(path, black_box))
+    assert explanation.box_thresholds.tolist() == pytest.approx([0.2] * 3)
+    assert torch.equal(explanation.boxes(), explanation.boxes(0.2))
+    again = Explanation.load(explanation.save(tmp_path / "saved"))
+    assert torch.equal(again.boxes(), explanation.boxes())
+    half = explain(black_box, images, labels, masker=RealTimeMasker.load(path), budget=0.3)
+    assert half.box_thresholds is None
+    assert torch.equal(half.boxes(), half.boxes(0.5))
