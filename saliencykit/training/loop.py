@@ -26,8 +26,8 @@ from saliencykit.storage.atomic_files import write_text
 from saliencykit.storage.jsonl import append_lines
 from saliencykit.terms.area import AREAS
 from saliencykit.training.cache import Cache
-from saliencykit.training.distillation import Distillation, distillation
 from saliencykit.training.fit_checkpoint import load_state, save_state
+from saliencykit.training.mask_distillation import Distillation, distillation
 from saliencykit.training.optimizer import Optimizer
 from saliencykit.training.preview import save_preview
 from saliencykit.training.schedule import FitStep, Phase, Schedule

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from saliencykit.training import loop as loops
-from saliencykit.training.distillation import soft_masks
+from saliencykit.training.mask_distillation import soft_masks
 from tests.training.test_loop import loop, same, weights
 
 pytest.importorskip("accelerate")
