@@ -31,10 +31,10 @@ _BLURS = BlurPyramid()
 _FIRST_PENALTY, _LAST_PENALTY = 100.0, 5000.0
 # the sum of all steps' learning rates, so that fewer steps are longer; 150 steps keep 0.35
 _TOTAL_LR = 16.0
-# How far a score rises from the replaced to the whole image, in the units of a logit. The area penalty
-# is for the logits of classes, which rise by tens; the 4 nats of relative scores drown in it. Planted
-# evidence, 6 images, 50 steps: IoU at 4, 8, 16, 32 is .06, .50, .98, 1.00 for a linear score, and for
-# a similarity at 16, 32, 64 .79, .96, .98; for softmax 1.00.
+# How far a score rises from the replaced to the whole image, in the units of a logit: the area
+# penalty drowns the 4 of relative scores. On planted evidence (6 images, 50 steps) the IoU at 4, 8,
+# 16, 32 is .06, .50, .98, 1.00 for a linear score, and at 16, 32, 64 .79, .96, .98 for a
+# similarity; for softmax it is 1.00.
 _SCORE_SPAN = 32.0
 _MOMENTUM = 0.9
 
