@@ -35,6 +35,7 @@ from .explanation.explain_images import explain as explain
 from .explanation.how_much import smallest_destroying_region as smallest_destroying_region
 from .explanation.how_much import smallest_sufficient_region as smallest_sufficient_region
 from .explanation.result import Explanation as Explanation
+from .explanation.run_plan import plan_run as plan_run
 from .explanation.shard_merge import merge_shards as merge_shards
 from .maskers.on_surrogate import OnSurrogate as OnSurrogate
 from .maskers.realtime.realtime_masker import RealTimeMasker as RealTimeMasker

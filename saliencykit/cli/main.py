@@ -19,6 +19,7 @@ from saliencykit.cli.explain import explain
 from saliencykit.cli.fit import fit
 from saliencykit.cli.fit_surrogate import fit_surrogate
 from saliencykit.cli.merge import merge
+from saliencykit.cli.plan import plan
 from saliencykit.cli.report import report
 from saliencykit.cli.sanity_check import sanity_check
 from saliencykit.core.errors import SaliencyKitError
@@ -31,6 +32,7 @@ app = typer.Typer(
 )
 for _command in (
     explain,
+    plan,
     merge,
     fit,
     fit_surrogate,

@@ -17,6 +17,8 @@ from saliencykit.explanation.dataset_explainer import explain_dataset as explain
 from saliencykit.explanation.explain_images import explain as explain
 from saliencykit.explanation.result import Explanation as Explanation
 from saliencykit.explanation.result_files import refuse_run as refuse_run
+from saliencykit.explanation.run_plan import RunPlan as RunPlan
+from saliencykit.explanation.run_plan import plan_run as plan_run
 from saliencykit.explanation.shard_merge import merge_shards as merge_shards
 from saliencykit.explanation.targeted import with_target as with_target
 from saliencykit.registry.coerce import as_black_box as as_black_box

@@ -7,6 +7,8 @@ from .explain_images import explain as explain
 from .how_much import smallest_destroying_region as smallest_destroying_region
 from .how_much import smallest_sufficient_region as smallest_sufficient_region
 from .result import Explanation as Explanation
+from .run_plan import RunPlan as RunPlan
+from .run_plan import plan_run as plan_run
 from .shard_merge import merge_shards as merge_shards
 from .smallest_regions import SmallestRegions as SmallestRegions
 from .targeted import with_target as with_target

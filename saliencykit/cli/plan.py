@@ -1,0 +1,109 @@
+"""The command plan: what explaining many images will cost."""
+
+import shlex
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from saliencykit.cli import workflows
+from saliencykit.cli.console import complain, emit_json, print_table, say
+from saliencykit.cli.options import AsJson, BatchSize, Data, Model, as_label
+
+_ARRAY = 64  # jobs
+
+
+def plan(
+    data: Data,
+    model: Model = "demo",
+    masker: Annotated[str | None, typer.Option(help="Attribution method, as for explain.")] = None,
+    label: Annotated[str | None, typer.Option(help="Class, as for explain.")] = None,
+    images: Annotated[
+        int | None, typer.Option(help="Number of images; default: those in the data.", min=1)
+    ] = None,
+    verify: Annotated[bool, typer.Option(help="As for explain.")] = True,
+    batch_size: BatchSize = 16,
+    output: Annotated[Path, typer.Option(help="Run directory of the commands.")] = Path("run"),
+    as_json: AsJson = False,
+) -> None:
+    """Measure 32 images, and print time, memory, bytes and commands for many."""
+    gpu = workflows.best_device().startswith("cuda")
+    found = workflows.plan_run(
+        workflows.black_box_on_device(model, "cpu"),
+        data,
+        images=images,
+        masker=masker,
+        label=as_label(label),
+        verify=verify,
+        batch_size=batch_size,
+        gpu_model=workflows.black_box_on_device(model, "cuda") if gpu else None,
+    )
+    options = ["--batch-size", str(batch_size)] if batch_size != 16 else []
+    for name, value in (("masker", masker), ("label", label)):
+        options += [] if value is None else [f"--{name}", value]
+    line = shlex.join(
+        ["saliencykit", "explain", data, "--model", model, *options]
+        + ([] if verify else ["--no-verify"])
+        + ["--output", str(output)]
+    )
+    commands = {
+        "one machine": line,
+        f"array of {_ARRAY}": f"{line} --shard auto/{_ARRAY}",
+        "then, once": f"saliencykit merge {shlex.quote(str(output))}",
+        "Ray": f"{line} --engine ray --ray-address auto",
+    }
+    if as_json:
+        totals = {"cpu_hours": found.cpu_hours, "gpu_hours": found.gpu_hours}
+        emit_json(asdict(found) | totals | {"bytes": found.total_bytes, "commands": commands})
+        return
+    _print(found, commands)
+
+
+def _print(found: "workflows.RunPlan", commands: dict[str, str]) -> None:
+    say(f"{found.images:,} images, from {found.measured} that were measured")
+    rows = [
+        ("queries", f"{found.queries:.4g}", f"{found.images * found.queries:.3g}"),
+        ("CPU, one core", f"{found.cpu_seconds:.3g} s", _hours(found.cpu_hours)),
+    ]
+    if found.gpu_seconds is not None and found.gpu_hours is not None:
+        rows.append(("GPU", f"{found.gpu_seconds:.3g} s", _hours(found.gpu_hours)))
+    for form, size in found.bytes_per_image.items():
+        rows.append((f"results, {form}", _bytes(size), _bytes(found.total_bytes[form])))
+    if found.memory:
+        rows.append(("memory of a worker", "", _bytes(found.memory)))
+    print_table(("", "per image", "all"), rows)
+    if found.failures:
+        complain(f"{len(found.failures)} of these images failed: {found.failures[0]}")
+    best = found.cpu_hours if found.gpu_hours is None else found.gpu_hours
+    for name, command in commands.items():
+        hours = {"one machine": best, f"array of {_ARRAY}": best / _ARRAY}.get(name)
+        time = "" if hours is None else f" ({_hours(hours)} with one core or GPU each)"
+        say(f"{name}{time}:")
+        say(f"  {command}")
+
+
+def _hours(hours: float) -> str:
+    """Hours, in the unit that suits.
+
+    Example:
+        >>> _hours(0.01), _hours(1.5), _hours(100)
+        ('36 s', '1.5 hours', '100 hours')
+    """
+    if hours < 1 / 60:
+        return f"{hours * 3600:.2g} s"
+    return f"{hours * 60:.2g} min" if hours < 1 else f"{hours:.3g} hours"
+
+
+def _bytes(size: float) -> str:
+    """Bytes, in the unit that suits.
+
+    Example:
+        >>> _bytes(900), _bytes(1.25e9)
+        ('900 B', '1.25 GB')
+    """
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:.3g} TB"
