@@ -16,6 +16,7 @@ OPTIONAL = {
     "accelerate",
     "av",
     "captum",
+    "gradio",
     "huggingface_hub",
     "hypothesis",
     "matplotlib",

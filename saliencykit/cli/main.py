@@ -10,6 +10,7 @@ import typer
 
 from saliencykit._version import __version__
 from saliencykit.cli import plugins
+from saliencykit.cli.app import app as serve_app
 from saliencykit.cli.audit import audit
 from saliencykit.cli.compare import compare
 from saliencykit.cli.console import complain, warn
@@ -43,6 +44,7 @@ for _command in (
     audit,
 ):
     app.command()(_command)
+app.command("app")(serve_app)
 app.add_typer(plugins.app, name="plugins")
 app.command()(doctor)
 

@@ -1,5 +1,6 @@
 import torch as torch
 
+from saliencykit.app.page_server import launch_app as launch_app
 from saliencykit.black_boxes.contrast import contrast as contrast
 from saliencykit.cli.device import best_device as best_device
 from saliencykit.cli.device import black_box_on_device as black_box_on_device

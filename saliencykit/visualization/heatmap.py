@@ -8,11 +8,11 @@ from PIL import Image, ImageDraw, ImageFont
 Array = np.ndarray[Any, np.dtype[Any]]
 
 # nine of the 256 colors of inferno, from 0 to 1; between them it is linear to the eye
-_COLORS = (
+COLORS = (
     (0, 0, 4), (31, 12, 72), (85, 15, 109), (136, 34, 106), (186, 54, 85), (227, 89, 51),
     (249, 140, 10), (249, 201, 50), (252, 255, 164),
 )  # fmt: skip
-_OPACITY = 0.65
+_OPACITY = 0.65  # of the colors over the image
 _TICKS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
@@ -33,14 +33,28 @@ def draw_heatmap(image: Array, mask: Array) -> Image.Image:
         >>> draw_heatmap(np.full((320, 480, 3), 0.5), np.zeros((320, 480))).height
         320
     """
-    gray = np.repeat(image.mean(2, keepdims=True), 3, 2)
-    blended = _OPACITY * colors(mask) + (1 - _OPACITY) * gray
     height, width = mask.shape
     bar = _color_bar(height)
     sheet = Image.new("RGB", (width + bar.width, height), "white")
-    sheet.paste(Image.fromarray((np.clip(blended, 0, 1) * 255 + 0.5).astype(np.uint8)), (0, 0))
+    sheet.paste(blended(image, mask), (0, 0))
     sheet.paste(bar, (width, 0))
     return sheet
+
+
+def blended(image: Array, mask: Array, opacity: float = _OPACITY) -> Image.Image:
+    """A mask in colors over its image in gray, without a color bar.
+
+    Args:
+        image: (H, W, 3) in [0, 1].
+        mask: (H, W) in [0, 1].
+        opacity: Of the colors over the image, in [0, 1].
+
+    Returns:
+        An RGB image of W x H pixels.
+    """
+    gray = image.mean(2, keepdims=True)
+    mixed = opacity * colors(mask) + (1 - opacity) * gray
+    return Image.fromarray((np.clip(mixed, 0, 1) * 255 + 0.5).astype(np.uint8))
 
 
 def colors(values: Array) -> Array:
@@ -55,7 +69,7 @@ def colors(values: Array) -> Array:
     References:
         van der Walt & Smith 2015, the colormap "inferno" of matplotlib (CC0).
     """
-    places, table = np.linspace(0, 1, len(_COLORS)), np.array(_COLORS) / 255
+    places, table = np.linspace(0, 1, len(COLORS)), np.array(COLORS) / 255
     return np.stack([np.interp(values, places, channel) for channel in table.T], -1)
 
 

@@ -1,0 +1,1 @@
+from .page_server import launch_app as launch_app
