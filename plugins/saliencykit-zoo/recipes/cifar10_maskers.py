@@ -5,6 +5,8 @@
     python plugins/saliencykit-zoo/recipes/cifar10_maskers.py --which shared --work WORK   for the same FitNet-4, on its own maps
     python plugins/saliencykit-zoo/recipes/cifar10_maskers.py --which ... --work WORK --export
 
+The zoo ships none of these maskers: a linear probe reads absent classes from the masks of the best one (`docs/results/small-images.md`).
+
 Data: `cifar10/` under $SALIENCYKIT_DATA (default ../shared/data), without labels. `trunk` and `shared` use the classifier's own feature maps;
 `own` is the paper's small encoder, three downsampling blocks of five convolutions, trained from scratch with the masker.
 """

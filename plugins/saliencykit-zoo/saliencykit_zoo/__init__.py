@@ -32,7 +32,6 @@ def provide_maskers() -> Mapping[str, Callable[..., Masker]]:
 
     here = Path(__file__).parent
     return {
-        "cifar10-fitnet": TrainedFile(here / "cifar10_fitnet_masker.safetensors"),
         "mobilenetv2": TrainedFile(here / "mobilenetv2_masker.safetensors"),
         "squeezenet1-0": TrainedFile(here / "squeezenet1_0_masker.safetensors"),
     }
