@@ -159,7 +159,7 @@ def _explain_images(
     if model == "demo":
         classes, size = answer.logits.shape[1], answer.images.shape[-1]
         say(f"model: demo, {classes} classes, {size} px; use --model for yours")
-    _print(rows, seconds, scores=answer.output == "score")
+    _print(rows, seconds, answer)
 
 
 def _rows(
@@ -181,7 +181,8 @@ def _rows(
     return rows
 
 
-def _print(rows: list[dict[str, Any]], seconds: float, *, scores: bool) -> None:
+def _print(rows: list[dict[str, Any]], seconds: float, answer: "workflows.Explanation") -> None:
+    scores = answer.output == "score"
     numbers = ("probability", "kept", "dropped", "area")
     what = "score" if scores else "probability"
     print_table(
@@ -206,5 +207,9 @@ def _print(rows: list[dict[str, Any]], seconds: float, *, scores: bool) -> None:
         names = dict.fromkeys(Path(row["image"]).name for row in same)
         trial = (f"{name} {number(rows[0][name], scores)}" for name in ("kept", "dropped"))
         say(f"{', '.join(trial if len(rows) == 1 else names)}: {verdict.words}")
+    for index, row in enumerate(rows):
+        for words in answer.region_words(index):
+            name = f"{Path(row['image']).name}, {row['name'].split(',')[0]}: "
+            say(f"{escape(name) if len(rows) > 1 else ''}{words}")
     last = f" ... {Path(rows[-1]['overlay']).name}" if len(rows) > 1 else ""
     say(f"wrote {rows[0]['overlay']}{last} in {seconds:.1f} s")

@@ -117,6 +117,10 @@ class Masker(ABC):
     log-odds; None for all others.
     """
 
+    budget: float | None = None
+    """The area of every mask, a fraction of the pixels in (0, 1); None where the masker chooses it.
+    """
+
     @abstractmethod
     def mask(
         self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator
@@ -348,7 +352,7 @@ class _WithBudget(Masker):
     """A masker whose masks have a given area."""
 
     masker: Masker
-    budget: float
+    budget: float = 0.1
 
     def __post_init__(self) -> None:
         check_budget(self.budget, f"{checks.name_of(self.masker)}.with_budget")

@@ -94,6 +94,7 @@ class BatchExplainer(BatchFunction):
         return Worker.of(
             self.black_box,
             masker=self.masker,
+            budget=self.budget,
             alternative=self.alternative,
             label=None,  # the images have it
             verify=self.verify,

@@ -8,8 +8,9 @@ from torch import Generator
 
 from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
-from saliencykit.core.masker import Masker
-from saliencykit.core.types import Images, Labels, Logits
+from saliencykit.core.masker import Masker, MaskerOutput
+from saliencykit.core.nested_masks import budget_masks, pixel_order
+from saliencykit.core.types import Images, Labels, Logits, Mask
 from saliencykit.runs.batch_runner import BatchResult, verified
 
 
@@ -27,9 +28,9 @@ def explain_regions(
     """Explain each label of an image, each by regions that do not overlap.
 
     Each further region is found on the image with the former ones replaced, and `M_k` is limited to
-    what they leave: `M_k * (1 - M_1 - ... - M_k-1)`, so that the masks of a label sum to at
-    most 1. Each is verified on the whole image. Several labels share the prediction, and a masker's
-    `one_pass`.
+    what they leave: `M_k * (1 - M_1 - ... - M_k-1)`, so that the masks of a label sum to at most 1.
+    With a budget it is the best of what they leave. Each is verified on the whole image. Several
+    labels share the prediction, and a masker's `one_pass`.
 
     Args:
         black_box: The classifier.
@@ -57,11 +58,19 @@ def explain_regions(
                 current = masker.predict_masker(black_box, left)[0]
             output = current.attribute(black_box, left, labels, generator=generator)
             if region:
-                cut = output.mask * free
-                output = replace(output, mask=cut, low_res_mask=None, box_threshold=None)
+                output = _limited(output, free, current.budget)
             free = free - output.mask
             result = BatchResult(logits, labels, output)
             if verify:
                 result = verified(result, black_box, images, fill, generator)
             results.append(result)
     return results
+
+
+def _limited(output: MaskerOutput, free: Mask, budget: float | None) -> MaskerOutput:
+    """The output with a mask that is limited to the free pixels."""
+    mask = output.mask
+    if budget is not None:  # of the area that was wanted, however much is not free
+        order = (pixel_order(mask, output.attributions) + 1) * free
+        mask = budget_masks(order, (budget,)).to(mask.dtype)
+    return replace(output, mask=mask * free, low_res_mask=None, box_threshold=None)

@@ -234,9 +234,16 @@ class Explanation:
     def _words(self, index: int) -> str:
         """The verdict, and what the searches found, in one line."""
         verdict = [] if self.verdicts is None else [self.verdicts[index].words]
+        return "; ".join(verdict + self.region_words(index))
+
+    def region_words(self, index: int = 0) -> list[str]:
+        """A clause for each search: how much is enough, and how much must go.
+
+        Args:
+            index: Which image, in [0, B).
+        """
         regions = {kind: getattr(self, kind) for kind in KINDS}
-        found = [r.words(index, k, self.output) for k, r in regions.items() if r is not None]
-        return "; ".join(verdict + found)
+        return [r.words(index, k, self.output) for k, r in regions.items() if r is not None]
 
     def _numbers(self, index: int) -> dict[str, float]:
         names = ("probability", "kept", "dropped", "area")

@@ -13,7 +13,7 @@ from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import InputError
 from saliencykit.core.geometry import enlarge_boxes, inside_boxes, tight_boxes
-from saliencykit.core.output import probability
+from saliencykit.core.output import Meaning, RelativeScores, probability
 from saliencykit.core.query_batches import relative_output
 from saliencykit.core.types import Images, Labels, Logits, PerImage
 from saliencykit.metrics.perturbed_queries import make_perturber, query_batched
@@ -53,7 +53,8 @@ class RegionSearch:
         keeps: Are the best pixels shown alone, or removed?
         limit: The required probability of the label, at least this where pixels are kept, at most
             this where they are removed; in (0, 1).
-        relative_to: `whole`: a fraction of the whole image's probability; `value`: the probability.
+        relative_to: `whole`: a fraction of the whole image's probability, or for scores of the way
+            from the fully replaced to the whole image; `value`: the probability.
         form: `mask`: the region itself. `crop`: its tightest bounding box, which is cropped and
             enlarged to be kept, as in the paper's metric, or removed as a whole.
         resolution: Of the area, a fraction of the image in (0, 0.5]; for `crop` of the region in
@@ -126,23 +127,23 @@ class RegionSearch:
 
         def at(*counts: Tensor) -> list[tuple[Logits, PerImage]]:
             logits = query_batched(black_box, (edited(inside(count)) for count in counts))
-            return [(each, probability(each, labels, output)) for each in logits]
+            return [(each, self._value(each, labels, output)) for each in logits]
 
-        (none, p_none), (reached, p_all) = at(low, high)
-        whole = p_all if self.keeps else p_none
+        (none, at_none), (reached, at_all) = at(low, high)
+        whole = at_all if self.keeps else at_none
         limit = self.limit * (whole if self.relative_to == "whole" else torch.ones_like(whole))
 
-        def passes(p: PerImage) -> Tensor:
-            return p >= limit if self.keeps else p <= limit
+        def passes(value: PerImage) -> Tensor:
+            return value >= limit if self.keeps else value <= limit
 
         # the same number of steps for every image, whatever else is in the batch
         for _ in range(self._steps(pixels)):
             middle = (low + high + 1) // 2
-            ((logits, p),) = at(middle)
-            good = passes(p)
+            ((logits, value),) = at(middle)
+            good = passes(value)
             low, high = torch.where(good, low, middle), torch.where(good, middle, high)
             reached = torch.where(good[:, None], logits, reached)
-        applies, at_once = passes(p_all), passes(p_none)
+        applies, at_once = passes(at_all), passes(at_none)
         if self.keeps:  # the alternative alone may be enough; a crop shows none of it
             at_once = at_once & (self.form == "mask")
             high = torch.where(at_once, 0, high)
@@ -150,10 +151,17 @@ class RegionSearch:
         else:
             applies = applies & ~at_once
         found = inside(high) & applies[:, None, None, None]
-        area = found.to(p_all.dtype).mean((1, 2, 3))
+        area = found.to(at_all.dtype).mean((1, 2, 3))
         p = probability(reached, labels, output)
         area, p = (torch.where(applies, each, float("nan")) for each in (area, p))
         return FoundRegions(found, area, p, torch.where(applies[:, None], reached, float("nan")))
+
+    def _value(self, logits: Logits, labels: Labels, output: Meaning) -> PerImage:
+        """What the limit is compared with."""
+        if self.relative_to == "whole" and isinstance(output, RelativeScores):
+            share = output.logits(logits) / 4 + 0.5
+            return share.gather(1, labels[:, None]).squeeze(1)
+        return probability(logits, labels, output)
 
     def _editor(
         self, perturb: Callable[[Tensor], Images], images: Images

@@ -42,6 +42,8 @@ def test_a_budget_and_searches_are_in_the_rows(command):
     assert "with_budget(0.2)" in result["provenance"]["masker"]
     for kind in ("sufficient", "destroying"):
         assert set(row[kind]) == {"area", "probability", "bbox", "form", "queries"}
+    _, out, _ = command("explain", *searches, "--masker", "cam")
+    assert "of the pixels are enough for" in out
     assert row["sufficient"]["probability"] >= 0.9 * row["probability"] - 1e-6
 
 

@@ -100,10 +100,13 @@ def test_labels_of_their_own_and_scores_have_regions_too(output):
     if output == "sigmoid":  # p is 1 wherever it is computed
         assert regions.area.item() == 0
         return
-    # 0.9 of sigmoid(2) is a share of 0.84 of the way from the replaced to the whole image
-    assert math.isclose(regions.area.item(), 0.84, abs_tol=0.02)
-    assert math.isclose(regions.probability.item(), 10 + 20 * 0.84, abs_tol=0.3)
+    # 0.9 of the way from the replaced image, 10, to the whole one, 30
+    assert math.isclose(regions.area.item(), 0.9, abs_tol=0.01)
+    assert math.isclose(regions.probability.item(), 28, abs_tol=0.2)
     assert regions.queries == 12
+    gone = smallest_destroying_region(black_box, black, 0, **options)
+    assert math.isclose(gone.area.item(), 0.9, abs_tol=0.01)
+    assert math.isclose(gone.probability.item(), 12, abs_tol=0.2)
 
 
 @pytest.mark.filterwarnings("ignore::saliencykit.core.errors.ReliabilityWarning")
