@@ -14,7 +14,8 @@ from saliencykit.core.errors import DeviceMemoryError
 from saliencykit.core.masker import Masker, MaskerOutput
 from saliencykit.core.objective import Trial, run_trial
 from saliencykit.core.output import Output, RelativeScores
-from saliencykit.core.types import Images, Labels, Logits
+from saliencykit.core.query_batches import shared_fill
+from saliencykit.core.types import Images, Labels, Logits, Mask
 from saliencykit.core.verdict import Verdict, verdicts
 
 OUT_OF_MEMORY = "needs more memory than"
@@ -103,6 +104,7 @@ def verified(
         generator: The fills are drawn from it.
     """
     labels, mask = result.labels, result.output.mask
+    fill = _drawn_once(fill, images, generator)
     with torch.no_grad():
         trial = run_trial(black_box, images, labels, mask, alternative=fill, generator=generator)
         if isinstance(trial.output, RelativeScores):
@@ -110,6 +112,27 @@ def verified(
         else:
             replaced = black_box(fill.edit(images, torch.zeros_like(mask), generator))
     return replace(result, trial=trial, replaced=replaced)
+
+
+@final
+@dataclass(frozen=True)
+class _Drawn(Alternative):
+    """A fill of some images that exists already."""
+
+    drawn: Images
+
+    def fill(self, images: Images, generator: Generator, mask: Mask | None = None) -> Images:
+        return self.drawn
+
+
+def _drawn_once(fill: Alternative, images: Images, generator: Generator) -> Alternative:
+    """The fill, computed once where nothing about it is random, such as blur."""
+    before = generator.get_state()
+    drawn = shared_fill(fill, images, generator)
+    if drawn is not None and torch.equal(before, generator.get_state()):
+        return _Drawn(drawn)
+    generator.set_state(before)
+    return fill
 
 
 def run_batch(
