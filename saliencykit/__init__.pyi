@@ -6,6 +6,7 @@ from .black_boxes.score_targets import SegmentationClass as SegmentationClass
 from .black_boxes.score_targets import Similarity as Similarity
 from .black_boxes.surrogate import Surrogate as Surrogate
 from .black_boxes.torch_module import TorchBlackBox as TorchBlackBox
+from .calibration.calibrate_masker import calibrate as calibrate
 from .core.alternative import Alternative as Alternative
 from .core.alternative import compose as compose
 from .core.black_box import BlackBox as BlackBox

@@ -177,6 +177,7 @@ def _rows(
         searches = {kind: getattr(answer, kind) for kind in ("sufficient", "destroying")}
         row |= {kind: each.numbers(i) for kind, each in searches.items() if each is not None}
         row |= {} if answer.verdicts is None else {"verdict": answer.verdicts[i]}
+        row |= {"remark": answer.remarks[i]} if answer.remarks else {}
         rows.append(row | {"bbox": bbox, "overlay": str(output / f"overlay-{i:04}.png")})
     return rows
 
@@ -211,5 +212,7 @@ def _print(rows: list[dict[str, Any]], seconds: float, answer: "workflows.Explan
         for words in answer.region_words(index):
             name = f"{Path(row['image']).name}, {row['name'].split(',')[0]}: "
             say(f"{escape(name) if len(rows) > 1 else ''}{words}")
+    for remark in dict.fromkeys(row["remark"] for row in rows if "remark" in row):
+        say(remark)
     last = f" ... {Path(rows[-1]['overlay']).name}" if len(rows) > 1 else ""
     say(f"wrote {rows[0]['overlay']}{last} in {seconds:.1f} s")

@@ -79,6 +79,22 @@ class MaskerOutput:
         return budget_masks(pixel_order(self.mask, attributions), areas).to(self.mask.dtype)
 
 
+def ranked(output: MaskerOutput, size: Sequence[int]) -> MaskerOutput:
+    """The output with the order of its pixels, at a resolution at which a share of them is a
+    region: a share of a few cells is none.
+
+    Args:
+        output: With a mask (B, 1, h, w).
+        size: Height and width of the image.
+    """
+    if output.mask.shape[2] * _COARSE < size[0]:
+        output = _placed(output, size)
+    # the order stays known, also where a further mask is 0 or 1
+    return replace(
+        output, attributions=output.mask if output.attributions is None else output.attributions
+    )
+
+
 def _placed(output: MaskerOutput, size: Sequence[int]) -> MaskerOutput:
     """The maps that lie on a grid, at the size of the image."""
     offset = output.offset
@@ -206,6 +222,19 @@ class Masker(ABC):
         None if it is not trained.
         """
         return None
+
+    def remarks(self, images: Images, logits: Logits) -> tuple[str, ...]:
+        """What a reader of these masks has to know, a sentence per image; by default nothing. An
+        Explanation has them in its provenance, and prints them.
+
+        Args:
+            images: (B, C, H, W), explained.
+            logits: (B, K), of these images.
+
+        Returns:
+            B sentences, or none.
+        """
+        return ()
 
     def identity(self) -> str:
         """A text that differs where masks may differ, by which a run tells whether it may be
@@ -370,12 +399,8 @@ class _WithBudget(Masker):
         answer = self.masker.mask(black_box, images, labels, generator)
         output = answer if isinstance(answer, MaskerOutput) else MaskerOutput(answer)
         checks.mask(output.mask, images, f"{checks.name_of(self)}.mask", any_size=True)
-        if output.mask.shape[2] * _COARSE < images.shape[2]:
-            output = _placed(output, images.shape[2:])  # a share of a few cells is no region
-        # the order of the pixels stays known, also where the new mask is 0 or 1
-        attributions = output.mask if output.attributions is None else output.attributions
-        mask = output.nested((self.budget,))
-        return replace(output, mask=mask, attributions=attributions, box_threshold=None)
+        output = ranked(output, images.shape[2:])
+        return replace(output, mask=output.nested((self.budget,)), box_threshold=None)
 
     def for_black_box(self, black_box: BlackBox, *, inputs: Inputs = "raw") -> Masker:
         return self.masker.bound_to(black_box, inputs=inputs).with_budget(self.budget)

@@ -38,6 +38,7 @@ from saliencykit.explanation.smallest_regions import (
     smallest_regions,
 )
 from saliencykit.explanation.targeted import with_target
+from saliencykit.maskers.certified import NO_GUARANTEE
 from saliencykit.metrics.region_search import RegionForm, RegionSearch
 from saliencykit.networks.model_fingerprint import fingerprint
 from saliencykit.registry.coerce import as_alternative, as_black_box, as_masker, trained_masker
@@ -210,6 +211,7 @@ class _Run:
             "inputs": batch.inputs,
             "regions": self.regions,
             "sources": [batch.sources[row] for row in owners],
+            "remarks": self.remarks(tensors),
             "seed": self.seed,
             "seconds": round(seconds, 3),
         }
@@ -223,6 +225,14 @@ class _Run:
             output=black_box.output,
             provenance=provenance,
         )
+
+    def remarks(self, tensors: Mapping[str, Tensor]) -> list[str]:
+        """What the masker has to say, by mask; a certificate that does not hold is a warning."""
+        remarks = self.masker.remarks(tensors["images"], tensors["logits"])
+        lost = sum(each == NO_GUARANTEE for each in remarks)
+        if lost:
+            self.messages.append(f"{lost} of {len(remarks)} masks: {NO_GUARANTEE}.")
+        return list(remarks)
 
     def explain(self, rows: Sequence[int]) -> list[dict[str, Tensor]]:
         """The tensors of an Explanation for each of these neighboring rows."""

@@ -130,6 +130,11 @@ class Explanation:
             self.class_names[i] if self.class_names else str(i) for i in self.labels.tolist()
         )
 
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What the masker says of each mask, such as its certificate; often empty."""
+        return tuple(map(str, self.provenance.get("remarks") or ()))
+
     def heatmaps(self) -> "np.ndarray[Any, np.dtype[np.float32]]":
         """The masks as numpy, (B, H, W) float32 in [0, 1]."""
         return np.asarray(self.mask[:, 0].float().numpy(), dtype=np.float32)
@@ -330,6 +335,7 @@ class Explanation:
     def __repr__(self) -> str:
         """One line per image: label, probabilities, area and verdict."""
         rows = [f"  {visible(self.caption(index))}" for index in range(min(len(self), 10))]
+        rows += [f"  {visible(each)}" for each in dict.fromkeys(self.remarks)]
         masker = str(self.provenance.get("masker", "a masker")).split("(")[0]
         more = [f"  ... and {len(self) - 10} more"] if len(self) > 10 else []
         return "\n".join([f"Explanation of {len(self)} image(s) by {masker}", *rows, *more])

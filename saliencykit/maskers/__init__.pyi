@@ -2,6 +2,8 @@ from .baselines import CenterBox as CenterBox
 from .baselines import GroundTruthBox as GroundTruthBox
 from .baselines import RandomMap as RandomMap
 from .baselines import WholeImage as WholeImage
+from .certified import Certificate as Certificate
+from .certified import Certified as Certified
 from .cam.ablation_cam import AblationCam as AblationCam
 from .cam.cam import Cam as Cam
 from .cam.class_activation_map import ClassActivationMap as ClassActivationMap

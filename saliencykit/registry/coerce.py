@@ -17,9 +17,12 @@ from saliencykit.core.masker import Masker, TrainedMaskerFactory
 from saliencykit.core.metric import Metric
 from saliencykit.core.objective import Objective, Term
 from saliencykit.core.output import Output
+from saliencykit.maskers.certified import FORMAT, Certificate, Certified, CertifiedMethod
 from saliencykit.maskers.realtime.realtime_masker import RealTimeMasker
 from saliencykit.registry.listing import list_models
 from saliencykit.registry.manager import KINDS, Kind, did_you_mean, registry, short_name
+from saliencykit.storage.manifest import read_manifest
+from saliencykit.storage.typed_json import typed
 from saliencykit.terms.presets import PRESETS
 
 
@@ -84,16 +87,32 @@ def _black_box(model: object) -> BlackBox:
 
 
 def as_masker(masker: Masker | str) -> Masker:
-    """A Masker from a Masker, a text like `rise:samples=500`, or the file of a trained one,
-    `my-masker.safetensors`.
+    """A Masker from a Masker, a text like `rise:samples=500`, or the file of a trained or certified
+    one, `my-masker.safetensors` or `certified.json`.
 
     Args:
         masker: One of these.
     """
-    is_file = isinstance(masker, str) and masker.endswith(".safetensors")
+    is_file = isinstance(masker, str) and masker.endswith((".safetensors", ".json"))
     if is_file and not _is_known("masker", str(masker)):
-        return RealTimeMasker.load(str(masker))
+        return _from_file(str(masker))
     return cast(Masker, _coerced(masker, "masker"))
+
+
+def _from_file(path: str) -> Masker:
+    """A trained masker, with its certificate where it has one; or a method with a certificate."""
+    if path.endswith(".safetensors"):
+        trained = RealTimeMasker.load(path)
+        facts = trained.metadata.get("certificate")
+        if facts is None:
+            return trained
+        return Certified(masker=trained, certificate=typed(facts, Certificate, path))
+    file = Path(path).expanduser()
+    read = read_manifest(file, "certified masker", CertifiedMethod, format=FORMAT)
+    method = typed(read, CertifiedMethod, file)
+    return Certified(
+        masker=as_masker(method.masker), certificate=method.certificate, text=method.masker
+    )
 
 
 def trained_masker(black_box: BlackBox) -> Masker | None:

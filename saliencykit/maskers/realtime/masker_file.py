@@ -110,6 +110,7 @@ class _Known(Struct):
     size: _Size | None = None
     training: Facts | None = None
     validation: Facts | None = None
+    certificate: Facts | None = None
 
 
 class _Header(Struct):

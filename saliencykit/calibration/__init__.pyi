@@ -1,0 +1,1 @@
+from .calibrate_masker import calibrate as calibrate

@@ -1,0 +1,254 @@
+"""calibrate(): how large must a region be, so that it keeps the decision on new images too?"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, final
+
+import torch
+from torch import Generator, Tensor
+
+from saliencykit.core import checks, rng
+from saliencykit.core.alternative import Alternative
+from saliencykit.core.black_box import BlackBox
+from saliencykit.core.conformal import conformal_bound, fewest_images
+from saliencykit.core.errors import InputError
+from saliencykit.core.masker import Masker, MaskerOutput, ranked
+from saliencykit.core.metric import Sample
+from saliencykit.core.output import probability
+from saliencykit.data.dataset import Dataset
+from saliencykit.maskers.certified import AREAS, Certificate, Certified, log_odds
+from saliencykit.maskers.image_statistics import image_statistics
+from saliencykit.networks.model_fingerprint import fingerprint
+from saliencykit.registry.coerce import as_alternative, as_black_box, as_masker, trained_masker
+from saliencykit.runs.batch_runner import run_batch
+
+_MODELED = 3  # every third image shows what to expect; the others bound the error
+_LIKE = 0.99  # of images like the calibration ones that count as like them
+_RIDGE = 1e-3
+
+
+def calibrate(
+    model: object,
+    masker: Masker | str | None,
+    images: Any,
+    *,
+    keep: float = 0.9,
+    level: float = 0.9,
+    alternative: Alternative | str = "blur",
+    max_images: int | None = None,
+    batch_size: int = 16,
+    seed: int = 0,
+    on_progress: Callable[[int, int | None], None] | None = None,
+) -> Certified:
+    """Choose the area of each image's region, so that on new images of the same kind the kept
+    region preserves the decision with at least a given frequency.
+
+    For each image the nested regions of 16 areas are kept, the rest replaced, and the black box
+    queried: the image needs the least area from which on all larger regions keep the share `keep`
+    of p(class). Every third image shows what area to expect from the masker's own mask and from
+    p(class), by linear regression of log-odds. The others bound the error of that expectation: the
+    split conformal bound holds for any masker and any distribution of images, as long as new images
+    come from the same one.
+
+    Args:
+        model: As for `explain`; a classifier.
+        masker: As for `explain`. None: the one that was trained for this model.
+        images: A data set without labels needed, see `Dataset`; the top class is explained. At
+            least 50 are advisable, and 1.5 * level / (1 - level) necessary.
+        keep: The share of p(class) that a region has to keep, in (0, 1).
+        level: How often it does, in (0, 1), over the draw of both calibration and new images.
+        alternative: What replaces the pixels. The guarantee holds under this alternative.
+        max_images: At most this many images.
+        batch_size: Images explained at once, >= 1.
+        seed: Random seed.
+        on_progress: Called with the number of finished images and the total, None if unknown.
+
+    Returns:
+        The masker, with `certificate`; `explain` takes it, prints the guarantee, and says of an
+        image unlike the calibration ones that there is none. `save` writes it.
+
+    Raises:
+        InputError: An argument is out of range, there are too few images that can be used, or the
+            model gives scores, which have no share to keep.
+
+    Example:
+        >>> import torch
+        >>> from saliencykit.testing import PlantedEvidence
+        >>> black_box = PlantedEvidence()
+        >>> images, _ = black_box.examples(40, generator=torch.Generator().manual_seed(0))
+        >>> certified = calibrate(black_box, "rise:samples=64", images, keep=0.8, level=0.8)
+        >>> certified.certificate.images, 0 < certified.certificate.mean_area < 1
+        (40, True)
+
+    References:
+        Vovk et al. 2005; Lei et al. 2018, section 2.2; Angelopoulos & Bates 2023, "Conformal
+        prediction: a gentle introduction", section 2.2 (scaled scores).
+    """
+    for name, value in (("keep", keep), ("level", level)):
+        if not isinstance(value, float) or not 0 < value < 1:
+            raise InputError(f"calibrate({name}={value!r}) takes a number in (0, 1), such as 0.9.")
+    checks.seed(seed, "calibrate")
+    black_box = as_black_box(model)
+    if black_box.output == "score":
+        raise InputError(
+            "calibrate: the model gives scores, of which no share can be kept; calibrate a "
+            "classifier, or declare what its output means (output='softmax' or 'sigmoid')."
+        )
+    chosen = trained_masker(black_box) if masker is None else as_masker(masker)
+    if chosen is None:
+        raise InputError(
+            "calibrate(masker=None): no masker was trained for this model; name one, such as 'cam'."
+        )
+    chosen = chosen.bound_to(black_box)
+    fill = as_alternative(alternative).for_black_box(black_box)
+    source = Dataset.open(images, black_box, use_labels=False, max_images=max_images)
+    measure = _Measurement(black_box, chosen, fill, keep, seed)
+    with rng.isolated(black_box.device):
+        rows: list[_Row] = []
+        for batch in source.batches(batch_size):
+            if batch.sample is not None:
+                rows += measure.rows(batch.sample)
+            if on_progress is not None:
+                on_progress(batch.indices[-1] + 1, source.count)
+    certificate = _certificate(rows, keep, level, repr(fill), fingerprint(black_box))
+    return Certified(
+        masker=chosen, certificate=certificate, text=masker if isinstance(masker, str) else None
+    )
+
+
+@final
+@dataclass(frozen=True)
+class _Row:
+    """What was measured on one image: the masker's own area, p(class), the area that is needed,
+    and the image's statistics.
+    """
+
+    own: float
+    probability: float
+    needed: float
+    statistics: Tensor
+
+
+@final
+@dataclass(frozen=True)
+class _Measurement:
+    """Finds the area that each image needs."""
+
+    black_box: BlackBox
+    masker: Masker
+    fill: Alternative
+    keep: float
+    seed: int
+
+    def rows(self, sample: Sample) -> list[_Row]:
+        """One per image that the masker can explain."""
+        images = sample.images.to(self.black_box.device)
+        labels = sample.labels.to(images.device)
+        found = run_batch(
+            lambda rows: self._measured(images[rows], labels[rows]),
+            list(range(len(images))),
+            lambda row, error: None,
+            device=self.black_box.device,
+            who=checks.name_of(self.masker),
+        )
+        return [row for row in found if row is not None]
+
+    def _measured(self, images: Tensor, labels: Tensor) -> list[_Row | None]:
+        generator = Generator().manual_seed(self.seed)
+        masker, logits = self.masker.predict_masker(self.black_box, images)
+        answer = masker.attribute(self.black_box, images, labels, generator=generator)
+        output = ranked(answer, images.shape[2:])
+        whole = probability(logits, labels, self.black_box.output)
+        own = output.mask.mean((1, 2, 3))
+        statistics = image_statistics(images, logits)
+        return [
+            _Row(
+                float(own[row]),
+                float(whole[row]),
+                self._needed(images[row], labels[row], _row_of(output, row), float(whole[row])),
+                statistics[row],
+            )
+            for row in range(len(images))
+        ]
+
+    def _needed(self, image: Tensor, label: Tensor, output: MaskerOutput, whole: float) -> float:
+        """The least area from which on every larger region keeps enough; 1 always does."""
+        masks = output.nested(AREAS[:-1])[0][:, None]
+        generator = Generator().manual_seed(self.seed)
+        with torch.no_grad():
+            kept = self.fill.edit(image.expand(len(masks), -1, -1, -1), masks, generator)
+            answers = self.black_box(kept)
+        values = probability(answers, label.expand(len(masks)), self.black_box.output)
+        enough = (values >= self.keep * whole).tolist()
+        least = 1.0
+        for area, good in zip(reversed(AREAS[:-1]), reversed(enough), strict=True):
+            if not good:
+                break
+            least = area
+        return least
+
+
+def _row_of(output: MaskerOutput, row: int) -> MaskerOutput:
+    attributions = output.attributions
+    return MaskerOutput(
+        output.mask[row : row + 1],
+        None if attributions is None else attributions[row : row + 1],
+    )
+
+
+def _certificate(
+    rows: list[_Row], keep: float, level: float, alternative: str, mark: str | None
+) -> Certificate:
+    modeled, held = rows[::_MODELED], [row for i, row in enumerate(rows) if i % _MODELED]
+    if len(held) < max(fewest_images(level), 10):
+        raise InputError(
+            f"calibrate has {len(rows)} images that can be used; a level of {level:g} takes at "
+            f"least {-(-max(fewest_images(level), 10) * 3 // 2)}."
+        )
+    slope = _regression(modeled)
+    expected = [sum(a * x for a, x in zip(slope, _inputs(row), strict=True)) for row in held]
+    errors = [
+        float("inf") if row.needed == 1 else float(log_odds(torch.tensor(row.needed).double())) - e
+        for row, e in zip(held, expected, strict=True)
+    ]
+    margin = conformal_bound(errors, level)
+    statistics = torch.stack([row.statistics for row in modeled])
+    center = statistics.mean(0)
+    away = statistics - center
+    spread = away.T @ away / len(modeled)
+    spread += torch.diag(_RIDGE * spread.diagonal() + 1e-9)  # statistics may all be equal
+    scale = torch.linalg.inv(spread)
+    far = torch.stack([row.statistics for row in held]) - center
+    distances = torch.einsum("bi,ij,bj->b", far, scale, far).tolist()
+    certificate = Certificate(
+        keep=keep,
+        level=level,
+        alternative=alternative,
+        images=len(rows),
+        mean_area=1.0,
+        slope=slope,
+        margin=min(margin, 1e3),  # the whole image for all
+        center=tuple(center.tolist()),
+        scale=tuple(map(tuple, scale.tolist())),
+        distance=sorted(distances)[min(len(distances) - 1, int(_LIKE * (len(distances) + 1)))],
+        fingerprint=mark,
+    )
+    return certificate.with_mean_area(
+        torch.tensor([row.own for row in rows]), torch.tensor([row.probability for row in rows])
+    )
+
+
+def _inputs(row: _Row) -> tuple[float, float, float]:
+    values = log_odds(torch.tensor([row.own, row.probability], dtype=torch.float64)).tolist()
+    return 1.0, values[0], values[1]
+
+
+def _regression(rows: list[_Row]) -> tuple[float, float, float]:
+    """Least squares of the needed area's log-odds, with a small ridge: a masker's areas may all be
+    equal.
+    """
+    inputs = torch.tensor([_inputs(row) for row in rows], dtype=torch.float64)
+    target = log_odds(torch.tensor([row.needed for row in rows], dtype=torch.float64))
+    ridge = _RIDGE * len(rows) * torch.eye(3, dtype=torch.float64)
+    a, b, c = torch.linalg.solve(inputs.T @ inputs + ridge, inputs.T @ target).tolist()
+    return a, b, c

@@ -1,0 +1,40 @@
+"""Statistics of an image and of the model's answer, by which unlike images are told apart."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from saliencykit.core.types import Images, Logits
+
+_SCALES = (1, 2, 4)  # blur and enlarged thumbnails lack what the finest scale has
+_TINY = 1e-4
+
+
+def image_statistics(images: Images, logits: Logits) -> Tensor:
+    """Eight numbers: the logarithms of the mean gradient at three scales and of the contrast, the
+    brightness, the spread of the channels, and the logits' margin and logarithmic sum.
+
+    Args:
+        images: (B, C, H, W), as the model gets them.
+        logits: (B, K) of these images.
+
+    Returns:
+        (B, 8) float64, on the CPU.
+
+    References:
+        Liu et al. 2020, "Energy-based out-of-distribution detection": the logarithmic sum.
+    """
+    images, logits = images.double().cpu(), logits.double().cpu()
+    gray = images.mean(1, keepdim=True)
+    columns = []
+    for scale in _SCALES:
+        small = gray if min(gray.shape[2:]) < 2 * scale else F.avg_pool2d(gray, scale)
+        down, across = (small.diff(dim=dim).abs().mean((1, 2, 3)) for dim in (2, 3))
+        columns.append(((down + across) / 2 + _TINY).log())
+    columns.append((gray.std((1, 2, 3), correction=0) + _TINY).log())
+    columns.append(gray.mean((1, 2, 3)))
+    columns.append(images.std(1, correction=0).mean((1, 2)))
+    best = logits.topk(min(2, logits.shape[1]), dim=1).values
+    columns.append(best[:, 0] - best[:, -1])
+    columns.append(logits.logsumexp(1))
+    return torch.stack(columns, 1)
