@@ -2,8 +2,6 @@ from .baselines import CenterBox as CenterBox
 from .baselines import GroundTruthBox as GroundTruthBox
 from .baselines import RandomMap as RandomMap
 from .baselines import WholeImage as WholeImage
-from .certified import Certificate as Certificate
-from .certified import Certified as Certified
 from .cam.ablation_cam import AblationCam as AblationCam
 from .cam.cam import Cam as Cam
 from .cam.class_activation_map import ClassActivationMap as ClassActivationMap
@@ -17,6 +15,8 @@ from .cam.hires_cam import HiResCam as HiResCam
 from .cam.layer_cam import LayerCam as LayerCam
 from .cam.score_cam import ScoreCam as ScoreCam
 from .cam.xgrad_cam import XGradCam as XGradCam
+from .certified import Certificate as Certificate
+from .certified import Certified as Certified
 from .gradient.captum_method import AttributionMasker as AttributionMasker
 from .gradient.excitation_backprop import ExcitationBackprop as ExcitationBackprop
 from .gradient.excitation_backprop import (
