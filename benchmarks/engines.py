@@ -1,6 +1,6 @@
 """The same images through one process and through each engine: are the rows the same?
 
-    nice -n 15 python benchmarks/engines.py --images 2000
+    OMP_NUM_THREADS=1 nice -n 15 python -m benchmarks.engines --images 2000
 
 Needs pyarrow, ray, datasets and pyspark (with Java). Every process computes with one thread, and
 every block has 10 images: the last digits of a network's sums may depend on how many images are
