@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from saliencykit.core.checks import first_line, name_of
 from saliencykit.core.errors import InputError
 from saliencykit.networks.module_state import restored_rng_state
+from saliencykit.storage.locations import local_copy
 
 _PREFIXES = ("module.", "_orig_mod.", "model.")  # of DataParallel, torch.compile, trainers
 _WRAPPERS = ("state_dict", "model", "model_state_dict", "state_dict_ema", "model_ema", "net")
@@ -91,7 +92,7 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     Raises:
         InputError: The file is missing, damaged, of another kind, or holds more than tensors.
     """
-    path = Path(path).expanduser()
+    path = Path(local_copy(path)).expanduser()
     if not path.is_file():
         raise InputError(f"there is no checkpoint file {str(path)!r}.")
     if path.suffix not in (".safetensors", *_PICKLES):

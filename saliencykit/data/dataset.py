@@ -30,6 +30,7 @@ from saliencykit.data.loaded_image import LoadedImage
 from saliencykit.data.record import Record
 from saliencykit.data.sources import Labels, records_of
 from saliencykit.runs.batch_runner import OUT_OF_MEMORY
+from saliencykit.storage.locations import is_remote
 
 Select: TypeAlias = Callable[[int, str], bool]
 """From an image's index and name to whether it is selected."""
@@ -37,6 +38,7 @@ KnownImage: TypeAlias = tuple[int, str, str | None, str | None]
 """Index, name, key of the file and failure of an image that has results."""
 _NAMED = 5  # replaced images that the warning names
 _AHEAD = 24  # images ready per thread: more than a batch, so that one large photo delays nobody
+_REMOTE_THREADS = 32
 _MOST_THREADS = 8  # more than these and the disk is the bottleneck
 
 
@@ -395,10 +397,12 @@ class Dataset:
         return short | replaced.keys()
 
 
-def default_num_workers(num_workers: int | None) -> int:
-    """Threads that read images; None: one per core of this process, at most 8."""
-    if num_workers is not None:
-        return num_workers
+def default_num_workers(num_workers: int | None, source: object = None) -> int:
+    """Threads that read images; None: one per core of this process, at most 8, or 32 for images
+    that are not on this machine, because they wait.
+    """
+    if num_workers is not None or is_remote(source):
+        return _REMOTE_THREADS if num_workers is None else num_workers
     processes = int(os.environ.get("LOCAL_WORLD_SIZE") or 1)  # of a launch, on this machine
     return max(1, min(_MOST_THREADS, (os.cpu_count() or 1) // processes))
 

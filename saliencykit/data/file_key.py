@@ -2,7 +2,8 @@
 
 import hashlib
 import os
-from pathlib import Path
+
+from saliencykit.storage.locations import location, state_of_file
 
 _MISSING = "missing"
 
@@ -16,12 +17,15 @@ def file_key(image: object) -> str | None:
     """
     if not isinstance(image, str | os.PathLike):
         return None
-    path = Path(image).expanduser()
     try:
+        path = location(image)
+        facts, tag = state_of_file(path)
+        if tag is not None:
+            return f"{facts}-{tag}"
         if not path.is_file():  # a device would never end
             return _MISSING
         digest = hashlib.blake2b(path.read_bytes(), digest_size=8).hexdigest()
-        return f"{_facts(path)}-{digest}"
+        return f"{facts}-{digest}"
     except OSError:
         return _MISSING
 
@@ -38,15 +42,10 @@ def is_replaced(image: object, key: str | None) -> bool:
     """
     if key is None or not isinstance(image, str | os.PathLike):
         return False
-    path = Path(image).expanduser()
     try:
-        if key.startswith(f"{_facts(path)}-"):
+        facts, tag = state_of_file(location(image))
+        if tag is None and key.startswith(f"{facts}-"):
             return False
     except (OSError, ValueError):
         return False  # it has gone, and its result is still that of the file that was there
     return (file_key(image) or "").rpartition("-")[2] != key.rpartition("-")[2]
-
-
-def _facts(path: Path) -> str:
-    facts = path.stat()
-    return f"{facts.st_size}-{facts.st_mtime_ns}"

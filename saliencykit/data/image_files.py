@@ -12,6 +12,7 @@ from saliencykit.core.errors import InputError
 from saliencykit.core.regular_file import refuse_special_file
 from saliencykit.data.decoding_budget import DECODING
 from saliencykit.storage.image_formats import opened_image
+from saliencykit.storage.locations import is_remote, read_bytes
 
 _URL = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]+):/+(.+)", re.DOTALL)  # C:/ is a drive
 
@@ -28,7 +29,7 @@ def refuse_url(text: str) -> None:
     Example:
         >>> refuse_url("photos/cat.jpg")
     """
-    if (url := _URL.match(text)) and not Path(text).exists():
+    if (url := _URL.match(text)) and not is_remote(text) and not Path(text).exists():
         scheme, rest = url.groups()
         address, how = f"{scheme}://{rest}", "copy the file to this machine and give its path"
         if scheme.startswith("http"):
@@ -47,6 +48,13 @@ def open_image(path: Path) -> Image.Image:
     Raises:
         InputError: The file is missing, damaged or not an image; the message names it.
     """
+    if is_remote(path):
+        try:
+            return decoded_image(read_bytes(path), repr(str(path)))
+        except FileNotFoundError:
+            raise InputError(f"there is no file {str(path)!r}.") from None
+        except OSError as error:
+            raise InputError(f"{str(path)!r} cannot be read: {error.strerror or error}.") from error
     refuse_special_file(path)
     try:
         size = None if path.is_dir() else path.stat().st_size

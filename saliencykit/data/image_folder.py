@@ -7,6 +7,7 @@ from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import InputError
 from saliencykit.data.label_lookup import class_index
 from saliencykit.data.record import Record
+from saliencykit.storage.locations import files_below, is_remote, location
 
 _FORMATS = "jpg jpeg png webp bmp gif tif tiff ppm pgm avif"
 SUFFIXES = tuple(f".{name}" for name in _FORMATS.split())
@@ -22,13 +23,13 @@ def read_folder(folder: str | Path, *, recursive: bool = False) -> list[Path]:
     Raises:
         InputError: It is not a folder, or it has no images.
     """
-    folder = Path(folder).expanduser()
+    folder = location(folder)
     if not folder.is_dir():
         raise InputError(f"{str(folder)!r} is not a folder.")
     paths = sorted(
         path
-        for path in (folder.rglob("*") if recursive else folder.iterdir())
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+        for path in files_below(folder, recursive=recursive)
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
     )
     if not paths:
         raise InputError(
@@ -65,7 +66,11 @@ def folder_records(
     names = sorted({path.parts[0] for path in inside if len(path.parts) > 1})
     known = _folder_classes(names, black_box, classes) if look_up else {}
     return [
-        Record(short.as_posix(), path, known.get(short.parts[0]) if len(short.parts) > 1 else None)
+        Record(
+            short.as_posix(),
+            str(path) if is_remote(path) else path,
+            known.get(short.parts[0]) if len(short.parts) > 1 else None,
+        )
         for path, short in zip(paths, inside, strict=True)
     ]
 

@@ -2,7 +2,6 @@
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, TypeAlias, final
 
 import numpy as np
@@ -24,6 +23,7 @@ from saliencykit.data.image_arrays import (
     tensor_rows,
 )
 from saliencykit.data.image_files import decoded_image, open_image, refuse_url, upright_image
+from saliencykit.storage.locations import location
 
 Pixels: TypeAlias = Literal["auto", "raw", "normalized"]
 
@@ -154,7 +154,7 @@ def _read(item: Any, row: int | None, black_box: BlackBox) -> list[tuple[str, Re
     name = "the image" if row is None else f"image {row}"
     if isinstance(item, str | os.PathLike):
         refuse_url(str(item))
-        path = Path(item).expanduser()
+        path = location(item)
         return [(str(path), open_image(path))]
     if isinstance(item, bytes):
         return [(name, decoded_image(item, name))]

@@ -22,6 +22,7 @@ from saliencykit.data.image_folder import folder_records
 from saliencykit.data.record import DatasetItem, Label, Record, split_pair
 from saliencykit.data.table import TABLES, label_of, read_labels, read_table
 from saliencykit.data.voc_coco import detection_records, is_detection_set, open_detection
+from saliencykit.storage.locations import is_remote, location
 
 Labels: TypeAlias = str | Path | Mapping[str, Label] | Sequence[Label] | Tensor
 """Labels by image name (a mapping or a table), or one per image in their order."""
@@ -40,16 +41,12 @@ def is_data_set(text: str) -> bool:
         >>> is_data_set("coco:photos,annotations=a.json"), is_data_set("cat.jpg")
         (True, False)
     """
-    return text.startswith(_DETECTION) or text.lower().endswith(TABLES) or Path(text).is_dir()
+    return text.startswith(_DETECTION) or text.lower().endswith(TABLES) or location(text).is_dir()
 
 
 def is_folder(source: object) -> bool:
     """Whether a source of data is a folder of images."""
-    return (
-        isinstance(source, str | os.PathLike)
-        and str(source) != ""
-        and (Path(source).expanduser().is_dir())
-    )
+    return isinstance(source, str | os.PathLike) and str(source) != "" and location(source).is_dir()
 
 
 def refuse_inside(directory: Path, source: object, who: str) -> None:
@@ -66,8 +63,8 @@ def refuse_inside(directory: Path, source: object, who: str) -> None:
     """
     if not isinstance(source, str | os.PathLike) or not is_folder(source):
         return
-    folder, inside = Path(source).expanduser().resolve(), directory.resolve()
-    if inside.is_relative_to(folder):
+    folder, inside = location(source).resolve(), directory.resolve()
+    if is_remote(folder) == is_remote(inside) and inside.is_relative_to(folder):
         raise InputError(
             f"{who} would write to {directory}, inside the images in {source}, and the next call "
             "would take its results for images; choose a directory outside of them (--output)."
@@ -93,7 +90,7 @@ def records_of(
         InputError: The source cannot be used, or the other arguments do not go with it.
     """
     named = _named_labels(labels)
-    objects = None if boxes is None else read_annotations(Path(boxes).expanduser())
+    objects = None if boxes is None else read_annotations(location(boxes))
     if isinstance(source, str | os.PathLike) and not str(source).startswith(_DETECTION):
         records, trees = _of_path(source, black_box, classes, use_labels and labels is None)
         if named is not None:
@@ -135,7 +132,7 @@ def _named_labels(labels: Labels | None) -> dict[str, Label] | None:
     if isinstance(labels, Mapping):
         return read_labels(labels)
     if isinstance(labels, str | os.PathLike):
-        return read_labels(Path(labels).expanduser())
+        return read_labels(location(labels))
     return None
 
 
@@ -156,7 +153,7 @@ def _of_path(
     look_up: bool,
 ) -> tuple[list[Record], Annotations | None]:
     """The records of a folder or table, and the boxes that an ImageNet tree has."""
-    path = Path(source).expanduser()
+    path = location(source)
     if path.suffix.lower() in TABLES and path.is_file():
         return read_table(path), None
     refuse_url(str(source))

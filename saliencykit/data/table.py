@@ -14,6 +14,7 @@ from saliencykit.core.errors import InputError
 from saliencykit.core.regular_file import refuse_special_file
 from saliencykit.core.visible_text import unicode_text
 from saliencykit.data.record import Label, Record
+from saliencykit.storage.locations import Place, is_remote, location
 from saliencykit.storage.typed_json import parse_json
 
 PATHS = ("path", "file", "image", "filename")
@@ -151,8 +152,14 @@ def _record(folder: Path, row: Mapping[str, Any]) -> Record:
         )
     label = (label.strip() or None) if isinstance(label, str) else label
     inside = row.get("inside") or None
-    inside = None if inside is None else folder / Path(str(inside)).expanduser()
-    return Record(name, folder / Path(name).expanduser(), label, boxes, inside=inside)
+    inside = None if inside is None else _image(folder, str(inside))
+    return Record(name, _image(folder, name), label, boxes, inside=inside)
+
+
+def _image(folder: Path, name: str) -> Place:
+    """The path of an image; a relative one is inside the folder."""
+    path = location(name) if is_remote(name) else folder / Path(name).expanduser()
+    return str(path) if is_remote(path) else path
 
 
 def read_boxes(given: Any) -> Tensor:

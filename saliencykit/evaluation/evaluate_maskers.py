@@ -34,6 +34,7 @@ from saliencykit.registry.coerce import as_alternative, as_black_box
 from saliencykit.runs.distributed import Processes
 from saliencykit.runs.resumed_run import run_in, same_threads
 from saliencykit.runs.write_buffer import WriteBuffer
+from saliencykit.storage.locations import location
 
 _PREVIEW = 32  # images for metrics that need others than the scored one
 
@@ -121,7 +122,7 @@ def evaluate(
     if not isinstance(batch_size, int) or batch_size < 1:
         raise InputError(f"evaluate(batch_size={batch_size!r}) takes an integer >= 1.")
     if output_dir is not None:
-        refuse_inside(Path(output_dir).expanduser(), data, "evaluate")
+        refuse_inside(location(output_dir), data, "evaluate")
     black_box = as_black_box(model)
     processes = Processes.of_this_launch(black_box.device)
     source = Dataset.open(
@@ -148,7 +149,7 @@ def evaluate(
     missing = MissingRows(scorer, source, batch_size, processes, {}, on_row)
     with rng.isolated(black_box.device):
         if output_dir is not None:
-            run = RunDirectory(Path(output_dir).expanduser())
+            run = RunDirectory(location(output_dir))
             return _evaluate_in_directory(run, settings, missing, resume, report_images)
         if processes.count > 1:
             raise InputError(

@@ -26,6 +26,7 @@ from saliencykit.evaluation.score_summary import (
     metric_of,
 )
 from saliencykit.storage.atomic_files import write_text
+from saliencykit.storage.locations import location
 
 
 @final
@@ -238,7 +239,7 @@ class Scores:
                 for line in self.table()
             ]
         )
-        path = Path(path).expanduser()
+        path = location(path)
         write_text(path, text.getvalue())
         return path
 
@@ -254,7 +255,7 @@ class Scores:
         Raises:
             SaliencyKitError: The file cannot be written.
         """
-        path = Path(path).expanduser()
+        path = location(path)
         write_text(path, json.dumps(as_objects(self.table()), indent=1, ensure_ascii=False) + "\n")
         return path
 
@@ -268,7 +269,7 @@ class Scores:
         Raises:
             InputError: There is no evaluation in it.
         """
-        run = RunDirectory(Path(output_dir).expanduser())
+        run = RunDirectory(location(output_dir))
         settings = run.settings()
         return Scores(tuple(run.rows()), settings, run.path)
 

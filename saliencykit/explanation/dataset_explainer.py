@@ -26,6 +26,7 @@ from saliencykit.runs.division import Division
 from saliencykit.runs.resumed_run import run_in, same_threads
 from saliencykit.runs.run_settings import command, text_of, versions
 from saliencykit.storage.blocks import BLOCK_FORMATS, BlockFormat
+from saliencykit.storage.locations import location
 from saliencykit.storage.map_encoding import PRECISIONS, Precision
 from saliencykit.storage.saved_explanations import (
     FORMAT,
@@ -143,7 +144,7 @@ def explain_dataset(
         )
     options = {"labels": labels, "classes": classes, "max_images": max_images}
     images = _opened(data, black_box, use_labels=label is None, **options)
-    run = ExplanationsDirectory(Path(output_dir).expanduser())
+    run = ExplanationsDirectory(location(output_dir))
     refuse_inside(run.path, data, "explain_dataset")
     form = format or _format_of(run.path, resume)
     part = Division(processes, batch_size, images.count)
@@ -158,7 +159,7 @@ def explain_dataset(
             ShardNote(command()).write(run.path, processes)
         processes.wait()
         held.enter_context(same_threads(run.path))
-        job = DatasetJob(worker, run, form, overlays, default_num_workers(num_workers))
+        job = DatasetJob(worker, run, form, overlays, default_num_workers(num_workers, data))
         job.work(images, replace(part, names=run.known()), on_row)
         processes.wait()
         if processes.is_shard:

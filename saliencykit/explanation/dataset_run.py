@@ -2,7 +2,6 @@
 
 import csv
 import json
-import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from saliencykit.runs.run_settings import continued
 from saliencykit.storage.atomic_files import refuse_links, write_beside, write_text
 from saliencykit.storage.blocks import Blocks
 from saliencykit.storage.explanation_rows import ExplainedRow
+from saliencykit.storage.locations import remove_tree
 from saliencykit.storage.saved_explanations import explanations_manifest
 
 _MUST_AGREE = (
@@ -99,7 +99,7 @@ class ExplanationsDirectory:
         """Delete the files of the run, the manifest last; other files are kept."""
         for block in self.blocks:
             block.remove()
-        shutil.rmtree(self.path / "shards", ignore_errors=True)
+        remove_tree(self.path / "shards")
         overlays = self.path.glob("overlays/*/*.png")
         for path in (*overlays, self.path / "table.csv", self.path / "manifest.json"):
             path.unlink(missing_ok=True)
@@ -130,7 +130,7 @@ class ExplanationsDirectory:
                     table.writerow([csv_cell(values[name]) for name in names])
 
         write_beside(self.path / "table.csv", write)
-        shutil.rmtree(self.path / "shards", ignore_errors=True)
+        remove_tree(self.path / "shards")
 
 
 def overlay_path(folder: Path, index: int) -> Path:

@@ -13,6 +13,7 @@ from saliencykit.runs.distributed import Processes
 from saliencykit.runs.division import Division
 from saliencykit.runs.resumed_run import run_in
 from saliencykit.storage.atomic_files import write_text
+from saliencykit.storage.locations import location
 from saliencykit.storage.saved_explanations import SavedExplanations
 from saliencykit.storage.typed_json import Count, read_json, typed
 
@@ -69,7 +70,7 @@ def merge_shards(output_dir: str | Path) -> SavedExplanations:
         >>> len(merge_shards(folder))
         4
     """
-    run = ExplanationsDirectory(Path(output_dir).expanduser())
+    run = ExplanationsDirectory(location(output_dir))
     notes = dict(_notes(run.path / "shards"))
     if not notes:
         raise InputError(f"{run.path} has no shards; write explain_dataset(shard=(0, 4)) first.")

@@ -1,7 +1,6 @@
 """StoredMasks: the masks of an earlier run of `explain_dataset`, as a masker."""
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import ClassVar, final
 
 import torch
@@ -51,7 +50,7 @@ class StoredMasks(Masker):
 
     def __post_init__(self) -> None:
         """Read the manifest."""
-        object.__setattr__(self, "_saved", SavedExplanations.load(Path(self.run)))
+        object.__setattr__(self, "_saved", SavedExplanations.load(self.run))
 
     def mask(
         self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator

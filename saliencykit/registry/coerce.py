@@ -21,6 +21,7 @@ from saliencykit.maskers.certified import FORMAT, Certificate, Certified, Certif
 from saliencykit.maskers.realtime.realtime_masker import RealTimeMasker
 from saliencykit.registry.listing import list_models
 from saliencykit.registry.manager import KINDS, Kind, did_you_mean, registry, short_name
+from saliencykit.storage.locations import local_copy
 from saliencykit.storage.manifest import read_manifest
 from saliencykit.storage.typed_json import typed
 from saliencykit.terms.presets import PRESETS
@@ -58,6 +59,7 @@ def _black_box(model: object) -> BlackBox:
     if isinstance(model, BlackBox):
         return model
     if isinstance(model, str):
+        model = local_copy(model)
         known = _is_known("black_box", model)
         black_box = None if known else registry().wrap(model)
         words = None if known or black_box else unsupported_model_hint(model)
@@ -95,7 +97,7 @@ def as_masker(masker: Masker | str) -> Masker:
     """
     is_file = isinstance(masker, str) and masker.endswith((".safetensors", ".json"))
     if is_file and not _is_known("masker", str(masker)):
-        return _from_file(str(masker))
+        return _from_file(local_copy(str(masker)))
     return cast(Masker, _coerced(masker, "masker"))
 
 

@@ -9,6 +9,7 @@ from saliencykit.explanation.result import Explanation
 from saliencykit.reports.dataset_page import dataset_page
 from saliencykit.reports.explanation_page import explanation_page
 from saliencykit.reports.scores_page import scores_page
+from saliencykit.storage.locations import location
 from saliencykit.storage.saved_explanations import SavedExplanations
 from saliencykit.visualization.html_page import write_page
 
@@ -46,4 +47,4 @@ def write_report(result: Explanation | SavedExplanations | Scores, path: str | P
             "write_report takes an Explanation, SavedExplanations or Scores; got "
             f"{name_of(result)}."
         )
-    return write_page(Path(path), page)
+    return write_page(location(path), page)

@@ -10,7 +10,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from saliencykit.core.errors import InputError
-from saliencykit.storage.atomic_files import refuse_links
+from saliencykit.storage.atomic_files import refuse_links, write_text
+from saliencykit.storage.locations import is_remote
 
 
 @contextmanager
@@ -26,6 +27,10 @@ def locked(path: Path) -> Iterator[None]:
     Raises:
         InputError: Another process holds it, or the directory cannot be written.
     """
+    if is_remote(path):
+        with _marker(path.with_name(f"{path.name}.json")):
+            yield
+        return
     note, host = path.with_name(f"{path.name}.json"), socket.gethostname()
     refuse_links(path, note)
     try:
@@ -55,6 +60,22 @@ def locked(path: Path) -> Iterator[None]:
         finally:
             with suppress(OSError):
                 note.unlink()
+
+
+@contextmanager
+def _marker(note: Path) -> Iterator[None]:
+    """A store has no locks: an object says who writes, and stays if the process is killed."""
+    if owner := _owner(note):
+        raise InputError(
+            f"process {owner.get('pid', '?')} on {owner.get('host', '?')} is writing to "
+            f"{note.parent}, or was killed. If it no longer runs, delete {note} and start again; "
+            "finished results are kept."
+        )
+    write_text(note, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}))
+    try:
+        yield
+    finally:
+        note.unlink(missing_ok=True)
 
 
 def _owner(note: Path) -> dict[str, str | int]:

@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from saliencykit.core.errors import InputError, SaliencyKitError
+from saliencykit.storage.locations import is_remote, write_object
 
 _HOST = f"{zlib.crc32(socket.gethostname().encode()):08x}"
 _UNFINISHED = re.compile(r"\.(?P<name>.+)\.(?P<host>[0-9a-f]{8})-(?P<process>[0-9]+)")
@@ -31,6 +32,10 @@ def writable(directory: Path) -> None:
         InputError: They cannot.
     """
     try:
+        if is_remote(directory):
+            write_object(directory / ".writable", b"")
+            (directory / ".writable").unlink()
+            return
         directory.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=directory):
             pass
@@ -51,7 +56,7 @@ def refuse_links(*paths: Path) -> None:
         InputError: One of them is a link.
     """
     for path in paths:
-        if path.is_symlink():
+        if not is_remote(path) and path.is_symlink():
             raise InputError(
                 f"{path} is a link, and links are not followed when files are written; remove it, "
                 "or choose another directory."
@@ -94,6 +99,14 @@ def write_beside(path: Path, write: Callable[[Path], object], *, advice: str = R
     Raises:
         SaliencyKitError: The disk is full, or the directory cannot be written.
     """
+    if is_remote(path):  # an object is there as a whole or not at all
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                write(local := Path(folder) / path.name)
+                write_object(path, local.read_bytes())
+            except OSError as error:
+                raise cannot_write(path, error, advice) from error
+        return
     unfinished = beside(path)
     try:
         if not path.parent.exists():
@@ -156,7 +169,7 @@ def remove_unfinished(folder: Path, *, of_all: bool = True) -> None:
         of_all: No other process may write there. False: only of processes of this machine that do
             not run.
     """
-    for path in list(folder.rglob(".*")):
+    for path in [] if is_remote(folder) else list(folder.rglob(".*")):
         left = _UNFINISHED.fullmatch(path.name)
         if left is not None and (of_all or _is_dead(left)):
             _remove(path)

@@ -23,6 +23,7 @@ from saliencykit.core.errors import InputError
 from saliencykit.storage.atomic_files import write_beside
 from saliencykit.storage.explanation_rows import ExplainedRow
 from saliencykit.storage.jsonl import typed_lines
+from saliencykit.storage.locations import is_remote, read_bytes
 from saliencykit.storage.map_encoding import decoded, encoded
 
 BlockFormat: TypeAlias = Literal["jsonl", "parquet"]
@@ -76,7 +77,7 @@ class Block:
             }
         path = self._maps
         try:
-            maps = load(path.read_bytes())
+            maps = load(read_bytes(path))
         except OSError as error:
             raise InputError(f"{path} cannot be read: {error.strerror or error}.") from error
         except Exception as error:  # safetensors has an error of its own for damage
@@ -88,6 +89,8 @@ class Block:
         rows = self.rows()
         if self.path.suffix == ".parquet" or all(row.failure for row in rows):
             return rows
+        if is_remote(self._maps):  # objects are whole
+            return rows if self._maps.exists() else [row for row in rows if row.failure is not None]
         try:
             with safe_open(self._maps, framework="pt") as file:
                 there = set(file.keys())
@@ -107,7 +110,7 @@ class Block:
     def _table(self, columns: list[str]) -> list[dict[str, Any]]:
         parquet = _parquet()
         try:
-            table = parquet.read_table(io.BytesIO(self.path.read_bytes()), columns=columns)
+            table = parquet.read_table(io.BytesIO(read_bytes(self.path)), columns=columns)
             rows: list[dict[str, Any]] = table.to_pylist()
             return rows
         except Exception as error:  # pyarrow has many

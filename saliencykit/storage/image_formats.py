@@ -4,11 +4,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
+from typing import cast
 
 from PIL import Image, UnidentifiedImageError
 
 from saliencykit.core.errors import InputError
 from saliencykit.core.regular_file import refuse_special_file
+from saliencykit.storage.locations import is_remote, read_bytes
 
 # no EPS, which runs Ghostscript, and none of the formats that hardly anybody tests
 _FORMATS = (
@@ -31,7 +33,9 @@ def opened_image(file: Path | bytes, name: str | None = None) -> Iterator[Image.
     Image.init()
     name = name or repr(str(file))
     try:
-        if isinstance(file, Path):
+        if is_remote(file):
+            file = read_bytes(cast(Path, file))
+        elif isinstance(file, Path):
             refuse_special_file(file)
         source = BytesIO(file) if isinstance(file, bytes) else file
         known = [each for each in _FORMATS if each in Image.OPEN]

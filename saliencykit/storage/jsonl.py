@@ -1,5 +1,6 @@
 """JSON lines: files of rows, one JSON object a line."""
 
+import io
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -9,6 +10,7 @@ import msgspec
 from saliencykit.core.errors import InputError
 from saliencykit.core.regular_file import refuse_special_file
 from saliencykit.storage.atomic_files import append_bytes, write_text
+from saliencykit.storage.locations import is_remote, read_bytes
 
 T = TypeVar("T")
 _LONGEST = 2**24  # bytes of a line
@@ -52,7 +54,7 @@ def typed_lines(path: Path, kind: type[T]) -> Iterator[T]:
     decoder = msgspec.json.Decoder(kind)
     refuse_special_file(path)
     try:
-        with path.open("rb") as file:
+        with io.BytesIO(read_bytes(path)) if is_remote(path) else path.open("rb") as file:
             # a longer line is no row of ours, and its parts are none either
             for line in iter(lambda: file.readline(_LONGEST), b""):
                 try:

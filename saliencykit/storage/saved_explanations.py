@@ -14,6 +14,7 @@ from saliencykit.core.masker import resize_maps
 from saliencykit.core.types import Mask
 from saliencykit.storage.blocks import BlockFormat, Blocks
 from saliencykit.storage.explanation_rows import ExplainedRow, hexadecimal
+from saliencykit.storage.locations import location
 from saliencykit.storage.manifest import read_manifest
 from saliencykit.storage.map_encoding import checked, unpacked
 from saliencykit.storage.typed_json import Count
@@ -58,7 +59,7 @@ class SavedExplanations:
         Raises:
             InputError: There are no explanations, or the manifest is damaged or of another format.
         """
-        folder = Path(folder).expanduser()
+        folder = location(folder)
         return SavedExplanations(folder, explanations_manifest(folder))
 
     @property

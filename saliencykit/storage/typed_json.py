@@ -13,6 +13,7 @@ from msgspec import Meta
 
 from saliencykit.core.errors import InputError
 from saliencykit.core.regular_file import refuse_special_file
+from saliencykit.storage.locations import is_remote, read_bytes
 
 T = TypeVar("T")
 Fraction: TypeAlias = Annotated[float, Meta(ge=0, le=1)]  # a NaN is outside of every interval
@@ -38,11 +39,12 @@ def read_json(path: Path) -> Any:
         FileNotFoundError: There is none.
         InputError: It cannot be read, is larger than 64 MB, or is not JSON.
     """
-    refuse_special_file(path)
+    if not is_remote(path):
+        refuse_special_file(path)
     try:
-        if path.stat().st_size > _LARGEST:
+        if not is_remote(path) and path.stat().st_size > _LARGEST:
             raise InputError(f"{path} has more than {_LARGEST >> 20} MB; it is not a file of ours.")
-        return parse_json(path.read_bytes(), path)
+        return parse_json(read_bytes(path), path)
     except FileNotFoundError:
         raise
     except OSError as error:

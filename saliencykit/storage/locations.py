@@ -1,0 +1,170 @@
+"""Locations: files and directories of this machine, and of `s3://`, `gs://`, `hf://`, `memory://`
+and whatever else fsspec reads.
+
+A remote location is used like a `pathlib.Path`. Its files are objects, which are read and written
+whole: there is no append, no lock, and no rename.
+"""
+
+import atexit
+import functools
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TypeAlias, cast
+
+from saliencykit.core.errors import InputError
+
+Place: TypeAlias = str | os.PathLike[str]
+# a Path has one slash; C:/ is no protocol, and addresses of http are for plugins
+_REMOTE = re.compile(r"(?!https?:|file:)([a-z][a-z0-9]+):/{1,2}(?!/)")
+_PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "hf": "huggingface_hub", "az": "adlfs"}
+
+
+def location(place: Place) -> Path:
+    """A path of this machine, or a remote one that has the methods of a path.
+
+    Args:
+        place: `run`, `~/run`, `s3://bucket/run`.
+
+    Raises:
+        InputError: The package that reads the protocol is missing.
+
+    Example:
+        >>> location("run"), str(location("memory://bucket") / "run")
+        (PosixPath('run'), 'memory://bucket/run')
+    """
+    text = str(place)
+    protocol = _REMOTE.match(text)
+    if protocol is None:
+        return Path(place).expanduser()
+    try:
+        from upath import UPath
+    except ImportError as error:
+        raise InputError(
+            f"{text!r} needs universal-pathlib; pip install 'saliencykit[remote]'."
+        ) from error
+    try:
+        path = UPath(f"{protocol[1]}://{text[protocol.end() :]}", use_listings_cache=False)
+        path.fs  # noqa: B018  # imports the package of the protocol
+    except (ImportError, ValueError) as error:
+        package = _PACKAGES.get(protocol[1])
+        words = f"pip install {package}" if package else f"fsspec does not know it: {error}"
+        raise InputError(f"{text!r} cannot be read: {words}.") from error
+    return cast(Path, path)
+
+
+def is_remote(place: object) -> bool:
+    """Whether a path or its text is not of this machine."""
+    if isinstance(place, str | os.PathLike):
+        return _REMOTE.match(str(place)) is not None
+    return hasattr(place, "protocol") and hasattr(place, "fs")
+
+
+def read_bytes(path: Path) -> bytes:
+    """The content of a file; of a remote one in one request.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    if not is_remote(path):
+        return path.read_bytes()
+    remote: Any = path
+    with as_os_error():
+        return cast(bytes, remote.fs.cat_file(remote.path))
+
+
+def write_object(path: Path, content: bytes) -> None:
+    """Write a remote file, in one request where the store can.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    remote: Any = path
+    with as_os_error():
+        remote.fs.pipe_file(remote.path, content)
+
+
+class as_os_error:  # noqa: N801
+    """In this block errors of a store's own package are OSErrors."""
+
+    def __enter__(self) -> None:
+        return
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, Exception) and not isinstance(error, OSError):
+            raise OSError(0, f"{type(error).__name__}: {str(error)[:200]}") from error
+
+
+def files_below(folder: Path, *, recursive: bool) -> Iterator[Path]:
+    """The files in a folder; of a remote one by one listing.
+
+    Args:
+        folder: A folder.
+        recursive: Include those in its subfolders.
+    """
+    if is_remote(folder):
+        remote: Any = folder
+        root = remote.path.rstrip("/") + "/"
+        found = remote.fs.find(remote.path, maxdepth=None if recursive else 1)
+        yield from (folder / name.removeprefix(root) for name in found)
+        return
+    for path in folder.rglob("*") if recursive else folder.iterdir():
+        if path.is_file():
+            yield path
+
+
+def state_of_file(path: Path) -> tuple[str, str | None]:
+    """By what a change of a file is noticed: facts that are read quickly, and a hash of the content
+    where there is a quick one.
+
+    Raises:
+        OSError: There is no such file.
+    """
+    if not is_remote(path):
+        facts = path.stat()
+        return f"{facts.st_size}-{facts.st_mtime_ns}", None
+    remote: Any = path
+    with as_os_error():
+        info = remote.fs.info(remote.path)
+    tag = re.sub(r"\W", "", str(info.get("ETag") or info.get("md5Hash") or info.get("created")))
+    return f"{info['size']}-0", tag
+
+
+def remove_tree(folder: Path) -> None:
+    """Delete a folder with everything in it, if there is one."""
+    if not is_remote(folder):
+        shutil.rmtree(folder, ignore_errors=True)
+    elif folder.exists():
+        remote: Any = folder
+        remote.fs.rm(remote.path, recursive=True)
+
+
+def local_copy(place: Place) -> str:
+    """A file on this machine: the file itself, or a copy of a remote one until the process ends.
+
+    Args:
+        place: Of a model's file, which libraries open themselves.
+
+    Raises:
+        InputError: It cannot be read.
+    """
+    if not is_remote(place):
+        return str(place)
+    path = location(place)
+    copy = _copies() / f"{abs(hash(str(place))):x}" / path.name
+    try:
+        copy.parent.mkdir(exist_ok=True)
+        copy.write_bytes(read_bytes(path))
+    except OSError as error:
+        raise InputError(f"{place} cannot be read: {error.strerror or error}.") from error
+    return str(copy)
+
+
+@functools.cache
+def _copies() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="saliencykit-"))
+    atexit.register(remove_tree, folder)
+    return folder
