@@ -26,7 +26,7 @@ def file_key(image: object) -> str | None:
             return _MISSING
         digest = hashlib.blake2b(path.read_bytes(), digest_size=8).hexdigest()
         return f"{facts}-{digest}"
-    except OSError:
+    except (OSError, ValueError):  # a name may hold a null byte
         return _MISSING
 
 

@@ -14,7 +14,7 @@ from saliencykit.core.errors import InputError
 from saliencykit.core.regular_file import refuse_special_file
 from saliencykit.core.visible_text import unicode_text
 from saliencykit.data.record import Label, Record
-from saliencykit.storage.locations import Place, is_remote, location
+from saliencykit.storage.locations import is_remote, location
 from saliencykit.storage.typed_json import parse_json
 
 PATHS = ("path", "file", "image", "filename")
@@ -151,15 +151,17 @@ def _record(folder: Path, row: Mapping[str, Any]) -> Record:
             "'x0 y0 x1 y1;x0 y0 x1 y1' with x0 < x1 and y0 < y1.",
         )
     label = (label.strip() or None) if isinstance(label, str) else label
-    inside = row.get("inside") or None
-    inside = None if inside is None else _image(folder, str(inside))
-    return Record(name, _image(folder, name), label, boxes, inside=inside)
+    inside, path = row.get("inside") or None, _inside(folder, name)
+    image = str(path) if is_remote(path) else path
+    inside = None if inside is None else _inside(folder, str(inside))
+    return Record(name, image, label, boxes, inside=inside)
 
 
-def _image(folder: Path, name: str) -> Place:
-    """The path of an image; a relative one is inside the folder."""
-    path = location(name) if is_remote(name) else folder / Path(name).expanduser()
-    return str(path) if is_remote(path) else path
+def _inside(folder: Path, name: str) -> Path:
+    """The path of a file of the table; a relative one is inside the folder."""
+    if is_remote(name) or not is_remote(folder):
+        return location(name) if is_remote(name) else folder / Path(name).expanduser()
+    return folder / name
 
 
 def read_boxes(given: Any) -> Tensor:
