@@ -24,6 +24,7 @@ OPTIONAL = {
     "onnxruntime",
     "onnxscript",
     "pyarrow",
+    "upath",
     "timm",
     "tqdm",
     "transformers",

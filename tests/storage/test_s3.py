@@ -25,11 +25,11 @@ def bucket(monkeypatch):
     serving = pytest.importorskip("werkzeug.serving")
     application = server.DomainDispatcherApplication(server.create_backend_app)
     chances = random.Random(0)
-    asked = []
+    requests = []
 
     def slow(environment, start):
         time.sleep(LATENCY)
-        asked.append(environment["REQUEST_METHOD"])
+        requests.append(environment["REQUEST_METHOD"])
         if chances.random() < 1 / FAILING:
             start("503 Slow Down", [("Content-Type", "application/xml")])
             return [b"<Error><Code>SlowDown</Code><Message>wait</Message></Error>"]
@@ -43,7 +43,7 @@ def bucket(monkeypatch):
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     place = location("s3://photos")
     place.fs.mkdir("photos")
-    yield place, asked
+    yield place, requests
     running.shutdown()
 
 
@@ -80,7 +80,7 @@ def table(saved):
 
 @pytest.mark.filterwarnings("ignore")
 def test_the_table_is_that_of_a_disk_and_waiting_costs_little(bucket, tmp_path, capsys):
-    place, asked = bucket
+    place, requests = bucket
     (tmp_path / "images").mkdir()
     for i in range(COUNT):
         path = tmp_path / "images" / f"{i:03}.png"
@@ -88,10 +88,12 @@ def test_the_table_is_that_of_a_disk_and_waiting_costs_little(bucket, tmp_path, 
         Image.fromarray(noise).save(path)
     place.fs.put(str(tmp_path / "images"), "photos/", recursive=True)
     wanted, seconds = explained(tmp_path / "images", tmp_path / "run")
-    asked.clear()
+    requests.clear()
     saved, remote = explained("s3://photos/images", "s3://photos/run")
     assert table(saved) == table(wanted)
     assert table(SavedExplanations.load("s3://photos/run")) == table(wanted)
     with capsys.disabled():
-        print(f"\n{COUNT} images: disk {seconds:.1f} s, S3 {remote:.1f} s, {len(asked)} requests")
+        print(
+            f"\n{COUNT} images: disk {seconds:.1f} s, S3 {remote:.1f} s, {len(requests)} requests"
+        )
     assert remote < 1.15 * seconds
