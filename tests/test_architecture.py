@@ -18,6 +18,7 @@ OPTIONAL = {
     "captum",
     "gradio",
     "huggingface_hub",
+    "ipywidgets",
     "hypothesis",
     "matplotlib",
     "onnx",

@@ -179,23 +179,49 @@ def explore(
     """
     if file is None:
         raise InputError("drop an image, or take one with the camera.")
+    shown = name or file.rsplit("/", 1)[-1]
+    return explore_image(workbench, file, choice, name=shown, on_query=on_query)
+
+
+def explore_image(
+    workbench: Workbench,
+    image: Any,
+    choice: Choice,
+    *,
+    name: str = "image.png",
+    on_query: OnQuery | None = None,
+) -> Exploration:
+    """Explain one image of any form that `explain` takes, except tensors.
+
+    Args:
+        workbench: Has the model and the masker.
+        image: A file, a PIL image or an array.
+        choice: What a person chose.
+        name: For people.
+        on_query: Progress.
+
+    Raises:
+        InputError: As of `explore`, or there are several images or a tensor.
+    """
     black_box = workbench.black_box(choice.model)
     target = None if choice.against is None else Contrast(against=choice.against)
     explanation = explain(
         black_box,
-        file,
+        image,
         choice.label,
         masker=workbench.masker(choice.masker, choice.model),
         target=target,
         verify=False,
         progress=on_query or False,
     )
+    if len(explanation) != 1 or not any(explanation.source_images):
+        raise InputError("one image is explored: a file, a PIL image or a uint8 array (H, W, C).")
     images = explanation.images.to(black_box.device)
     optimized = workbench.optimized(choice.model, images)
     with torch.no_grad():
         whole = optimized(images).cpu() if target else explanation.logits
     chosen = replace(choice, label=int(explanation.labels[0]))
-    return Exploration(chosen, explanation, whole, optimized, name or file.rsplit("/", 1)[-1])
+    return Exploration(chosen, explanation, whole, optimized, name)
 
 
 def _edits(fill: Alternative, images: Images, masks: Sequence[Mask]) -> list[Images]:
