@@ -85,7 +85,7 @@ def _classes(saved: SavedExplanations) -> Iterator[str]:
         for name, (count, *totals) in largest
     ]
     yield "<h2>Explained classes</h2>"
-    yield table(["class", "images", *_NUMBERS], rows)
+    yield table(["class", "images", *_NUMBERS], rows, sortable=True)
     if len(sums) > _MAX_CLASSES:
         yield note(
             f"Means of the {_MAX_CLASSES} most frequent of {len(sums)} classes. All rows are in "

@@ -53,7 +53,8 @@ def _table(scores: Scores, summaries: _Summaries) -> Iterator[str]:
     rows = _rows(scores, summaries, scores.main, best)
     rows = [[*row, number(seconds[m])] for row, m in zip(rows, scores.maskers, strict=True)]
     yield "<h2>Scores</h2>"
-    yield table(["masker", *(heading(scores, name) for name in scores.main), "seconds"], rows)
+    heads = ["masker", *(heading(scores, name) for name in scores.main), "seconds"]
+    yield table(heads, rows, sortable=True)
     yield note(
         "The mean over the images; below it the 95% confidence interval (percentile bootstrap, "
         "10,000 resamples), the median, and the number of images. ↑ higher is better, ↓ lower is "
@@ -86,10 +87,24 @@ def _images(scores: Scores) -> Iterator[str]:
     rows: dict[int, dict[str, Row]] = {}
     for row in scores.rows if scores.output_dir else ():
         rows.setdefault(row.index, {})[row.masker] = row
-    sections = [part for _, by in sorted(rows.items()) for part in _image(scores, by)]
+    spreads = {index: _disagreement(scores, list(by.values())) for index, by in rows.items()}
+    order = sorted(rows, key=lambda index: (-spreads[index], index))
+    sections = [part for index in order for part in _image(scores, rows[index])]
     if sections:
-        yield f"<h2>Images</h2>{note(CARD_LEGEND)}"
+        first = "First the images on which the maskers' scores differ most. "
+        yield f"<h2>Images</h2>{note((first if len(scores.maskers) > 1 else '') + CARD_LEGEND)}"
         yield from sections
+
+
+def _disagreement(scores: Scores, rows: Sequence[Row]) -> float:
+    """How far the main scores of one image are apart, as a mean share of their range over all."""
+    shares = []
+    for name in scores.main:
+        every = [row.scores[name] for row in scores.rows if name in row.scores]
+        own = [row.scores[name] for row in rows if name in row.scores]
+        if own and max(every) > min(every):
+            shares.append((max(own) - min(own)) / (max(every) - min(every)))
+    return sum(shares) / max(1, len(shares))
 
 
 def _image(scores: Scores, rows: dict[str, Row]) -> Iterator[str]:

@@ -1,5 +1,7 @@
-"""A self-contained HTML page: nothing is fetched, no script runs, all text is escaped."""
+"""A self-contained HTML page: nothing is fetched, only our script runs, all text is escaped."""
 
+import base64
+import hashlib
 from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
@@ -9,6 +11,27 @@ from saliencykit.storage.atomic_files import write_text
 
 # light and dark, wide and narrow screens, and print
 _STYLE = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
+
+_SORT = """
+for (const button of document.querySelectorAll("th button")) button.onclick = () => {
+  const head = button.parentElement, body = head.closest("table").tBodies[0];
+  const up = head.getAttribute("aria-sort") !== "ascending";
+  for (const other of head.parentElement.children) other.removeAttribute("aria-sort");
+  head.setAttribute("aria-sort", up ? "ascending" : "descending");
+  const key = row => row.cells[head.cellIndex].firstChild?.textContent ?? "";
+  const less = (a, b) => {
+    const [x, y] = [parseFloat(a), parseFloat(b)];
+    const [m, n] = [isFinite(x), isFinite(y)];
+    return m && n ? x - y : n - m || a.localeCompare(b);
+  };
+  body.append(...[...body.rows].sort((a, b) => (up ? 1 : -1) * less(key(a), key(b))));
+};
+"""
+_HASH = base64.b64encode(hashlib.sha256(_SORT.encode()).digest()).decode()
+_POLICY = (
+    "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
+    f"script-src 'sha256-{_HASH}'; base-uri 'none'; form-action 'none'"
+)
 
 
 def plain(text: str) -> str:
@@ -24,10 +47,12 @@ def document(title: str, parts: Iterable[str]) -> str:
         parts: HTML, in order.
     """
     body = "\n".join(parts)
+    script = f"<script>{_SORT}</script>\n" if "<th><button" in body else ""
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{_POLICY}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{plain(title)}</title>
 <style>
@@ -36,7 +61,7 @@ def document(title: str, parts: Iterable[str]) -> str:
 <body>
 <h1>{plain(title)}</h1>
 {body}
-</body>
+{script}</body>
 </html>
 """
 
@@ -59,17 +84,19 @@ def write_page(path: Path, page: str) -> Path:
     return path
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, sortable: bool = False) -> str:
     """A table that scrolls sideways where it is too wide.
 
     Args:
         head: Column titles, as HTML.
         rows: Cells, as HTML.
+        sortable: Are the titles buttons that sort the rows, by their first number or text?
     """
-    top = "".join(f"<th>{cell}</th>" for cell in head)
+    titles = (f'<button type="button">{cell}</button>' if sortable else cell for cell in head)
+    top = "".join(f"<th>{title}</th>" for title in titles)
     body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>\n" for row in rows)
     return (
-        f'<div class="wide"><table>\n<thead><tr>{top}</tr></thead>\n'
+        f'<div class="wide" tabindex="0"><table>\n<thead><tr>{top}</tr></thead>\n'
         f"<tbody>{body}</tbody>\n</table></div>"
     )
 

@@ -12,11 +12,11 @@ def test_each_masker_has_a_line_through_its_points():
         "b": [(0.0, 1.0, math.nan, math.nan), (1.0, math.nan, 0, 0)],
     }
     drawn = chart(lines, "share <of>", "kept")
-    assert drawn.count('stroke-width="2"') == 2
+    assert [drawn.count(f'stroke-width="{width}"') for width in (3.5, 1.5)] == [1, 1]
     assert drawn.count('stroke-width="1"') == 2, "an interval that is not there is not drawn"
     assert drawn.count("<circle") == 3
     assert "share &lt;of&gt;" in drawn
-    first = re.search(r'stroke-width="2"[^>]*points="([^"]*)"', drawn)[1]
+    first = re.search(r'stroke-width="3.5"[^>]*points="([^"]*)"', drawn)[1]
     (x0, y0), (x1, y1) = (map(float, point.split(",")) for point in first.split())
     assert x0 < x1
     assert y0 > y1, "up is more"
