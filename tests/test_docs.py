@@ -109,6 +109,7 @@ def test_python_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.Monke
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("default:PySpark does not yet fully support:FutureWarning")
 @pytest.mark.parametrize("engine", ["ray", "datasets", "pyspark"])
 def test_the_block_of_an_engine_explains_a_folder(
     engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
