@@ -126,7 +126,7 @@ SMALLER = {
     "vit_b_16": {"image_size": 96},
 }
 LEFT_OUT = {
-    "hiera": "its tokens are not in the order of their grid, which is not recognized",
+    "hiera": "its head starts at zero; tests/networks/test_map_layout.py has its layers",
     "deepseek_vit": "the smallest has 412 million weights",
     "gemma4_vit": "encoders without a classifier",
     "mobilenetv5": "the smallest has 294 million weights",

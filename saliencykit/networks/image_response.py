@@ -15,9 +15,10 @@ QUARTERS = ((0, 0), (0, 1), (1, 0), (1, 1))
 """Upper left, upper right, lower left, lower right."""
 
 _UNDECIDED = 0.5  # above the mean: changes less concentrated than this are spread by mixing
-# of the concentration; 0.9 and more where tokens are in order, 0.05 in the early layers of Hiera,
-# where they are not
-_IN_QUARTER = 0.25
+# of the concentration; 0.9 and more where positions are in order, at most 0.5 where they are so
+# along one side only, as Hiera's are, 0.05 where they are along none
+_IN_QUARTER = 0.6
+_OWN_STRIPE = 1.2  # change where the image changed, by that beside; 1 where tokens are windows
 # of the distance of two positions: noise of the measurement is below a half of it
 _MIN_OFFSET = 1 / 16
 
@@ -72,6 +73,36 @@ def keeps_token_order(black_box: BlackBox, feature_map: FeatureMap, probe: Image
     changes = quarter_responses(black_box, probe, [feature_map.name])[feature_map.name]
     maps = feature_map.read(changes[feature_map.call].mean(0), probe.shape[2:]).sum(1)
     return is_in_order(maps, probe.shape[2:])
+
+
+def sees_single_cells(black_box: BlackBox, feature_map: FeatureMap, probe: Images) -> bool:
+    """Does each position see its own cell of the grid, and its neighbors less?
+
+    Every second row, then every second column of cells is changed. Tokens that are grouped by
+    window can pass for a grid of another aspect ratio (14 x 14 in windows of 2 x 2 for 7 x 28)
+    whose quarters are right; each then sees as much of the rows or columns that changed as of the
+    others.
+
+    Args:
+        black_box: With a torch module inside.
+        feature_map: The layer and its supposed grid.
+        probe: One image, (1, C, H, W).
+    """
+    size = (probe.shape[2], probe.shape[3])
+    axes = [axis for axis in (0, 1) if feature_map.side[axis] > 1]
+    edited = probe.repeat(1 + len(axes), 1, 1, 1)
+    for image, axis in zip(edited[1:], axes, strict=True):
+        count = feature_map.side[axis]
+        cells = torch.arange(size[axis], device=probe.device) * count // size[axis]
+        odd = (cells % 2 == 1).view((-1, 1) if axis == 0 else (1, -1))
+        image.copy_(torch.where(odd, 1 - image / 2, image))
+    output = read_outputs(black_box, edited, [feature_map.name])[feature_map.name]
+    maps = feature_map.read(output[feature_map.call].float(), size)
+    for change, axis in zip((maps[1:] - maps[:1]).abs().sum(1), axes, strict=True):
+        line = change.mean(1 - axis)
+        if bool(line[1::2].mean() < _OWN_STRIPE * line[::2].mean()):
+            return False
+    return True
 
 
 def is_in_order(maps: Tensor, image_size: Sequence[int], *, surely: bool = False) -> bool:

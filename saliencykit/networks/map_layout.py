@@ -14,6 +14,7 @@ from saliencykit.networks.image_response import (
     is_in_order,
     noise_like,
     quarter_responses,
+    sees_single_cells,
     shares,
 )
 from saliencykit.networks.module_calls import ModuleCall
@@ -110,11 +111,19 @@ def _layouts(
     unknown = [call for key, call in first.items() if (size, key) not in known]
     if unknown:
         names = list(dict.fromkeys(call.name for call in unknown))
-        responses = quarter_responses(black_box, noise_like(images), names)
+        probe = noise_like(images)
+        responses = quarter_responses(black_box, probe, names)
         for call in unknown:
             changes = responses.get(call.name, [])
             change = changes[call.index].mean(0) if call.index < len(changes) else None
-            known[(size, _key(call))] = _layout_of(call, change, size[1:])
+            layout = _layout_of(call, change, size[1:])
+            if layout is not None and layout.layout == "tokens":
+                own = _of_call(call, layout, (size[1], size[2]))
+                if not (
+                    is_even_grid(layout.side, size[1:]) or sees_single_cells(black_box, own, probe)
+                ):
+                    layout = _layout_of(call, None, size[1:])  # whose order is then found wrong
+            known[(size, _key(call))] = layout
     return {key: known[(size, key)] for key in first}
 
 

@@ -198,7 +198,13 @@ def _named(black_box: BlackBox, probe: Images, layer: str) -> FeatureMap:
     for call in own:
         found = next((each for each, other in maps if other is call), None)
         if (feature_map := found or _fine_map(call, probe, named=True)) is not None:
-            return feature_map
+            if feature_map.layout != "tokens" or keeps_token_order(black_box, feature_map, probe):
+                return feature_map
+            raise InputError(
+                f"the tokens of layer={layer!r} of {name_of(module)} are not in the order of the "
+                "image, so they give no map of it. Name another with layer=..., or write "
+                "masker='iterative' or masker='rise', which need no layer."
+            )
     if layer not in [name for name, _ in module.named_modules() if name]:
         what = "is not one of its layers"
     elif own:

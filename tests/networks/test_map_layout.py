@@ -128,6 +128,42 @@ def test_transformers_of_timm_with_any_number_of_tokens(name, options, prefix, s
     assert feature_map.offset == (0, 0)
 
 
+class Windowed(Transformer):
+    """8 x 8 tokens in windows of 2 x 2: window by window, or the first of all windows first."""
+
+    def __init__(self, order):
+        super().__init__(0, 0)
+        grid = torch.arange(64).view(4, 2, 4, 2)
+        self.order = grid.permute(order).flatten()
+
+    def forward(self, x):
+        x = self.embed(x).flatten(2).mT[:, self.order]
+        return self.head(self.norm(self.blocks(x)).mean(1))
+
+
+@pytest.mark.parametrize("order", [(0, 2, 1, 3), (1, 3, 0, 2), (2, 0, 3, 1), (3, 1, 0, 2)])
+def test_tokens_in_windows_are_refused_by_name_and_passed_over_in_the_search(order):
+    black_box = TorchBlackBox(seeded(lambda: Windowed(order)), size=(64, 64))
+    images = torch.rand(1, 3, 64, 64)
+    for layer in ("norm", "blocks.0"):
+        with pytest.raises(InputError, match="not in the order of the image.*masker='rise'"):
+            find_target_layer(black_box, images, layer)
+    assert find_target_layer(black_box, images).name == "embed"
+
+
+@pytest.mark.slow
+def test_hiera_is_read_at_its_last_stage_and_refused_before():
+    timm = pytest.importorskip("timm")
+    model = seeded(lambda: timm.create_model("hiera_tiny_224", num_classes=3))
+    nn.init.normal_(model.head.fc.weight, std=0.02)  # zeros until it is trained
+    black_box, images = TorchBlackBox(model, size=(224, 224)), torch.rand(1, 3, 224, 224)
+    feature_map = find_target_layer(black_box, images)
+    assert (feature_map.name, feature_map.side) == ("blocks.11", (7, 7))
+    for layer in ("blocks.0", "blocks.2", "blocks.5"):
+        with pytest.raises(InputError, match="not in the order of the image"):
+            find_target_layer(black_box, images, layer)
+
+
 def strided(*strides, channels=1, pool=None):
     layers, before = [], channels
     for stride in strides:
