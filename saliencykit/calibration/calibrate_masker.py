@@ -10,21 +10,29 @@ from torch import Generator, Tensor
 from saliencykit.core import checks, rng
 from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
-from saliencykit.core.conformal import conformal_bound, fewest_images
+from saliencykit.core.conformal import controlled_size, fewest_images
 from saliencykit.core.errors import InputError
 from saliencykit.core.masker import Masker, MaskerOutput, ranked
 from saliencykit.core.metric import Sample
 from saliencykit.core.output import probability
 from saliencykit.data.dataset import Dataset
-from saliencykit.maskers.certified import AREAS, Certificate, Certified, log_odds
-from saliencykit.maskers.image_statistics import image_statistics
+from saliencykit.maskers.certified import (
+    AREAS,
+    Certificate,
+    Certified,
+    Likeness,
+    log_odds,
+    steps_of,
+)
+from saliencykit.maskers.image_statistics import SHARPNESS, image_statistics
 from saliencykit.networks.model_fingerprint import fingerprint
 from saliencykit.registry.coerce import as_alternative, as_black_box, as_masker, trained_masker
 from saliencykit.runs.batch_runner import run_batch
 
 _MODELED = 3  # every third image shows what to expect; the others bound the error
-_LIKE = 0.99  # of images like the calibration ones that count as like them
+_LIKE = 0.975  # of like images, by each of two groups of statistics
 _RIDGE = 1e-3
+_MARGINS = torch.linspace(-20, 40, 3001, dtype=torch.float64)  # the last one: the whole image
 
 
 def calibrate(
@@ -44,11 +52,10 @@ def calibrate(
     region preserves the decision with at least a given frequency.
 
     For each image the nested regions of 16 areas are kept, the rest replaced, and the black box
-    queried: the image needs the least area from which on all larger regions keep the share `keep`
-    of p(class). Every third image shows what area to expect from the masker's own mask and from
-    p(class), by linear regression of log-odds. The others bound the error of that expectation: the
-    split conformal bound holds for any masker and any distribution of images, as long as new images
-    come from the same one.
+    queried: which regions keep the share `keep` of p(class)? Every third image shows what area to
+    expect from the masker's own mask and from p(class), by linear regression of log-odds. The
+    others say how much has to be added so that few enough fail (conformal risk control). This holds
+    for any masker and any distribution of images, as long as new images come from the same one.
 
     Args:
         model: As for `explain`; a classifier.
@@ -81,8 +88,7 @@ def calibrate(
         (40, True)
 
     References:
-        Vovk et al. 2005; Lei et al. 2018, section 2.2; Angelopoulos & Bates 2023, "Conformal
-        prediction: a gentle introduction", section 2.2 (scaled scores).
+        Angelopoulos et al. 2022, "Conformal risk control".
     """
     for name, value in (("keep", keep), ("level", level)):
         if not isinstance(value, float) or not 0 < value < 1:
@@ -119,14 +125,19 @@ def calibrate(
 @final
 @dataclass(frozen=True)
 class _Row:
-    """What was measured on one image: the masker's own area, p(class), the area that is needed,
-    and the image's statistics.
+    """What was measured on one image: the masker's own area, p(class), which of `AREAS` keep
+    enough, and the image's statistics.
     """
 
     own: float
     probability: float
-    needed: float
+    enough: tuple[bool, ...]
     statistics: Tensor
+
+    @property
+    def needed(self) -> float:
+        """The least area that keeps enough; the whole image always does."""
+        return AREAS[self.enough.index(True)]
 
 
 @final
@@ -165,27 +176,23 @@ class _Measurement:
             _Row(
                 float(own[row]),
                 float(whole[row]),
-                self._needed(images[row], labels[row], _row_of(output, row), float(whole[row])),
+                self._enough(images[row], labels[row], _row_of(output, row), float(whole[row])),
                 statistics[row],
             )
             for row in range(len(images))
         ]
 
-    def _needed(self, image: Tensor, label: Tensor, output: MaskerOutput, whole: float) -> float:
-        """The least area from which on every larger region keeps enough; 1 always does."""
+    def _enough(
+        self, image: Tensor, label: Tensor, output: MaskerOutput, whole: float
+    ) -> tuple[bool, ...]:
+        """Which of `AREAS` keep enough."""
         masks = output.nested(AREAS[:-1])[0][:, None]
         generator = Generator().manual_seed(self.seed)
         with torch.no_grad():
             kept = self.fill.edit(image.expand(len(masks), -1, -1, -1), masks, generator)
             answers = self.black_box(kept)
         values = probability(answers, label.expand(len(masks)), self.black_box.output)
-        enough = (values >= self.keep * whole).tolist()
-        least = 1.0
-        for area, good in zip(reversed(AREAS[:-1]), reversed(enough), strict=True):
-            if not good:
-                break
-            least = area
-        return least
+        return (*(values >= self.keep * whole).tolist(), True)
 
 
 def _row_of(output: MaskerOutput, row: int) -> MaskerOutput:
@@ -206,20 +213,10 @@ def _certificate(
             f"least {-(-max(fewest_images(level), 10) * 3 // 2)}."
         )
     slope = _regression(modeled)
-    expected = [sum(a * x for a, x in zip(slope, _inputs(row), strict=True)) for row in held]
-    errors = [
-        float("inf") if row.needed == 1 else float(log_odds(torch.tensor(row.needed).double())) - e
-        for row, e in zip(held, expected, strict=True)
-    ]
-    margin = conformal_bound(errors, level)
-    statistics = torch.stack([row.statistics for row in modeled])
-    center = statistics.mean(0)
-    away = statistics - center
-    spread = away.T @ away / len(modeled)
-    spread += torch.diag(_RIDGE * spread.diagonal() + 1e-9)  # statistics may all be equal
-    scale = torch.linalg.inv(spread)
-    far = torch.stack([row.statistics for row in held]) - center
-    distances = torch.einsum("bi,ij,bj->b", far, scale, far).tolist()
+    margin = _margin(held, slope, level)
+    models, others = (torch.stack([row.statistics for row in part]) for part in (modeled, held))
+    sharpness = Likeness.of(models[:, SHARPNESS], others[:, SHARPNESS], _LIKE)
+    rest = slice(SHARPNESS.stop, None)
     certificate = Certificate(
         keep=keep,
         level=level,
@@ -227,15 +224,23 @@ def _certificate(
         images=len(rows),
         mean_area=1.0,
         slope=slope,
-        margin=min(margin, 1e3),  # the whole image for all
-        center=tuple(center.tolist()),
-        scale=tuple(map(tuple, scale.tolist())),
-        distance=sorted(distances)[min(len(distances) - 1, int(_LIKE * (len(distances) + 1)))],
+        margin=margin,
+        sharpness=sharpness,
+        look=Likeness.of(models[:, rest], others[:, rest], _LIKE),
         fingerprint=mark,
     )
     return certificate.with_mean_area(
         torch.tensor([row.own for row in rows]), torch.tensor([row.probability for row in rows])
     )
+
+
+def _margin(rows: list[_Row], slope: tuple[float, float, float], level: float) -> float:
+    """What is to be added to the expected log-odds."""
+    expected = [sum(a * x for a, x in zip(slope, _inputs(row), strict=True)) for row in rows]
+    wanted = torch.sigmoid(torch.tensor(expected, dtype=torch.float64)[:, None] + _MARGINS)
+    enough = torch.tensor([row.enough for row in rows])
+    failures = ~enough.gather(1, steps_of(wanted))
+    return float(_MARGINS[controlled_size(failures, level)])
 
 
 def _inputs(row: _Row) -> tuple[float, float, float]:

@@ -1,15 +1,16 @@
-"""Split conformal prediction: from scores of calibration images to a bound that a further image of
-the same kind stays within with a given frequency, whatever their distribution is.
+"""Conformal risk control: from the failures of calibration images under ever larger regions to the
+size at which a further image of the same kind fails no more often than was asked for.
 """
 
 import math
-from collections.abc import Sequence
+
+from torch import Tensor
 
 from saliencykit.core.errors import InputError
 
 
 def fewest_images(level: float) -> int:
-    """The least number of calibration images for which there is a finite bound.
+    """The least number of calibration images for which there is a size.
 
     Example:
         >>> fewest_images(0.9), fewest_images(0.99)
@@ -18,28 +19,39 @@ def fewest_images(level: float) -> int:
     return math.ceil(level / (1 - level) - 1e-9)
 
 
-def conformal_bound(scores: Sequence[float], level: float) -> float:
-    """The `ceil((n + 1) level)`-th smallest score: the score of a further image, exchangeable with
-    these, is at most that with a probability of at least `level`.
+def controlled_size(failures: Tensor, level: float) -> int:
+    """The smallest size at which, and above which, few enough images fail: `(n R + 1) / (n + 1)` is
+    at most `1 - level`, with `R` the highest share of failures from this size on.
+
+    A further image, exchangeable with these, then succeeds with a probability of at least `level`:
+    exactly where an image that succeeds also succeeds at all larger sizes, and as n grows where
+    it need not.
 
     Args:
-        scores: Of the n calibration images.
+        failures: (n, s) bool, of n images at s ascending sizes; nobody fails at the last one.
         level: In (0, 1).
+
+    Returns:
+        The index of the size.
 
     Raises:
         InputError: There are too few images for the level.
 
     Example:
-        >>> conformal_bound([5.0, 1.0, 4.0, 2.0, 3.0, 9.0, 7.0, 8.0, 6.0], 0.8)
-        8.0
+        >>> import torch
+        >>> needed = torch.arange(9)[:, None]
+        >>> controlled_size(torch.arange(10) < needed, 0.8)
+        7
 
     References:
-        Vovk et al. 2005, "Algorithmic learning in a random world"; Lei et al. 2018,
-        "Distribution-free predictive inference for regression", section 2.2.
+        Angelopoulos et al. 2022, "Conformal risk control", theorem 1 and, for losses that are not
+        monotone, the extension by the monotonized empirical risk.
     """
-    place = math.ceil((len(scores) + 1) * level - 1e-9)
-    if place > len(scores):
+    count = len(failures)
+    if count < fewest_images(level):
         raise InputError(
-            f"a level of {level:g} takes at least {fewest_images(level)} images; got {len(scores)}."
+            f"a level of {level:g} takes at least {fewest_images(level)} images; got {count}."
         )
-    return sorted(scores)[place - 1]
+    most = failures.sum(0).flip(0).cummax(0).values.flip(0)
+    allowed = (1 - level) * (count + 1) - 1 + 1e-9
+    return int((most <= allowed).int().argmax())

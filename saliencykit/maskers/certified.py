@@ -14,7 +14,7 @@ from saliencykit.core.errors import InputError
 from saliencykit.core.masker import Inputs, Masker, MaskerOutput, ranked
 from saliencykit.core.output import probability
 from saliencykit.core.types import Images, Labels, Logits, Mask, PerImage
-from saliencykit.maskers.image_statistics import image_statistics
+from saliencykit.maskers.image_statistics import SHARPNESS, image_statistics
 from saliencykit.maskers.realtime.realtime_masker import RealTimeMasker
 from saliencykit.storage.atomic_files import write_text
 from saliencykit.storage.typed_json import Count, Finite, Fraction
@@ -28,22 +28,64 @@ FORMAT = "saliencykit-certificate"
 
 @final
 @dataclass(frozen=True, kw_only=True)
+class Likeness:
+    """A group of statistics of the calibration images, and how far like images are from their mean.
+
+    Attributes:
+        center: The mean.
+        scale: The inverse of the covariance.
+        distance: The largest squared Mahalanobis distance of like images.
+    """
+
+    center: tuple[Finite, ...]
+    scale: tuple[tuple[Finite, ...], ...]
+    distance: Finite
+
+    @staticmethod
+    def of(modeled: Tensor, held: Tensor, share: float) -> "Likeness":
+        """From statistics (n, d), of which the second ones set the distance.
+
+        Args:
+            modeled: Give mean and covariance.
+            held: Others.
+            share: Of like images within the distance, in (0, 1).
+        """
+        center = modeled.mean(0)
+        away = modeled - center
+        spread = away.T @ away / len(modeled)
+        # statistics may all be equal
+        spread = spread + torch.diag(1e-3 * spread.diagonal() + 1e-9)
+        scale = torch.linalg.inv(spread)
+        one = Likeness(
+            center=tuple(center.tolist()), scale=tuple(map(tuple, scale.tolist())), distance=0.0
+        )
+        far = sorted(one.distances(held).tolist())
+        return replace(one, distance=far[min(len(far) - 1, int(share * (len(far) + 1)))])
+
+    def distances(self, statistics: Tensor) -> Tensor:
+        """The squared Mahalanobis distances of statistics (B, d), (B,)."""
+        away = statistics - torch.tensor(self.center, dtype=statistics.dtype)
+        scale = torch.tensor(self.scale, dtype=statistics.dtype)
+        return torch.einsum("bi,ij,bj->b", away, scale, away)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
 class Certificate:
     """What a calibration found: how large a region must be, and for which images that holds.
 
     Attributes:
         keep: A region keeps the decision if it keeps at least this share of the whole image's
-            p(class), under `alternative`, and so do all larger ones.
+            p(class), under `alternative`.
         level: The frequency with which it does, on images like the calibration ones.
         alternative: What replaced the pixels.
         images: Number of calibration images.
         mean_area: Mean certified area on them.
         slope: Of the area that is expected to be needed, in log-odds: constant, log-odds of the
             masker's own area, log-odds of p(class).
-        margin: What is added to the expectation, in log-odds: the conformal bound.
-        center: Mean of the images' statistics, see `image_statistics`.
-        scale: Inverse of their covariance.
-        distance: The largest squared Mahalanobis distance of like images; 1 % of them are farther.
+        margin: What is added to the expectation, in log-odds.
+        sharpness: Of the images, by which blur and enlarged thumbnails are told from them.
+        look: Of their contrast, brightness and color, and of the model's answers.
         fingerprint: Of the model; None for a model whose weights cannot be read.
     """
 
@@ -54,9 +96,8 @@ class Certificate:
     mean_area: Fraction
     slope: tuple[Finite, Finite, Finite]
     margin: Finite
-    center: tuple[Finite, ...]
-    scale: tuple[tuple[Finite, ...], ...]
-    distance: Finite
+    sharpness: Likeness
+    look: Likeness
     fingerprint: str | None = None
 
     def expected(self, own: PerImage, probability: PerImage) -> Tensor:
@@ -72,14 +113,14 @@ class Certificate:
             probability: p(class) of the whole image.
         """
         wanted = torch.sigmoid(self.expected(own.double(), probability.double()) + self.margin)
-        steps = torch.tensor(AREAS, dtype=wanted.dtype, device=wanted.device)
-        return torch.searchsorted(steps, wanted - 1e-9).clamp(max=len(AREAS) - 1)
+        return steps_of(wanted)
 
     def unlike(self, images: Images, logits: Logits) -> Tensor:
         """Is the image unlike the calibration images? (B,) bool, on the CPU."""
-        far = image_statistics(images, logits) - torch.tensor(self.center, dtype=torch.float64)
-        scale = torch.tensor(self.scale, dtype=torch.float64)
-        return torch.einsum("bi,ij,bj->b", far, scale, far) > self.distance
+        statistics = image_statistics(images, logits)
+        sharpness, look = statistics[:, SHARPNESS], statistics[:, SHARPNESS.stop :]
+        blurred = self.sharpness.distances(sharpness) > self.sharpness.distance
+        return blurred | (self.look.distances(look) > self.look.distance)
 
     def with_mean_area(self, own: PerImage, probability: PerImage) -> "Certificate":
         """The same with the mean certified area of images with these areas and probabilities."""
@@ -117,7 +158,7 @@ class Certified(Masker):
         text: The masker as a text, such as `cam`, where there is one.
 
     References:
-        Lei et al. 2018, section 2.2: split conformal bounds, here of the area that is needed.
+        Angelopoulos et al. 2022, "Conformal risk control".
     """
 
     masker: Masker
@@ -206,6 +247,12 @@ def nested_steps(output: MaskerOutput, places: Tensor) -> Mask:
     whole = torch.ones_like(output.mask)
     every = torch.cat([output.nested(AREAS[:-1]), whole], 1)
     return every[torch.arange(len(every), device=every.device), places][:, None]
+
+
+def steps_of(areas: Tensor) -> Tensor:
+    """The place of the least of `AREAS` that is as large, for each area in [0, 1]."""
+    steps = torch.tensor(AREAS, dtype=areas.dtype, device=areas.device)
+    return torch.searchsorted(steps, areas - 1e-9).clamp(max=len(AREAS) - 1)
 
 
 def log_odds(values: Tensor) -> Tensor:

@@ -1,28 +1,41 @@
-"""Split conformal bounds: the frequency holds for any distribution."""
+"""Conformal risk control: the frequency holds for any distribution."""
 
 import numpy as np
 import pytest
+import torch
 
-from saliencykit.core.conformal import conformal_bound, fewest_images
+from saliencykit.core.conformal import controlled_size, fewest_images
 from saliencykit.core.errors import InputError
+
+SIZES = 200
 
 
 @pytest.mark.parametrize("level", [0.5, 0.8, 0.9])
-@pytest.mark.parametrize("draw", ["normal", "exponential", "standard_cauchy"])
-def test_a_further_score_stays_within_the_bound_as_often_as_promised(
-    level: float, draw: str
-) -> None:
+def test_a_further_image_succeeds_as_often_as_promised(level: float) -> None:
     generator = np.random.default_rng(0)
-    trials, count = 3000, 29
-    scores = getattr(generator, draw)(size=(trials, count + 1))
-    within = np.mean([row[-1] <= conformal_bound(row[:-1].tolist(), level) for row in scores])
-    exact = np.ceil((count + 1) * level) / (count + 1)  # of continuous scores
-    assert within == pytest.approx(exact, abs=3 * np.sqrt(exact * (1 - exact) / trials))
+    trials, count = 2000, 29
+    needed = generator.beta(0.5, 2, size=(trials, count + 1)) * (SIZES - 1)
+    failures = torch.from_numpy(np.arange(SIZES) < needed[..., None])
+    within = np.mean([not row[-1, controlled_size(row[:-1], level)] for row in failures])
+    exact = np.ceil((count + 1) * level) / (count + 1)
+    assert within == pytest.approx(exact, abs=0.01 + 3 * np.sqrt(exact * (1 - exact) / trials))
+
+
+def test_images_that_fail_again_at_larger_sizes_are_counted_there() -> None:
+    generator = np.random.default_rng(1)
+    trials, count, level = 400, 200, 0.8
+    needed = generator.beta(0.5, 2, size=(trials, count + 1)) * (SIZES - 1)
+    failures = np.arange(SIZES) < needed[..., None]
+    failures |= generator.random(failures.shape) < 0.1 * (1 - np.arange(SIZES) / (SIZES - 1))
+    every = torch.from_numpy(failures)
+    within = np.mean([not row[-1, controlled_size(row[:-1], level)] for row in every])
+    assert level - 0.06 <= within <= level + 0.08
 
 
 def test_too_few_images_for_a_level_are_refused() -> None:
     for level in (0.5, 0.8, 0.9, 0.95, 0.99):
         count = fewest_images(level)
-        assert conformal_bound([1.0] * count, level) == 1
+        failures = torch.tensor([[True, False]]).expand(count, 2)
+        assert controlled_size(failures, level) == 1
         with pytest.raises(InputError, match=f"takes at least {count} images"):
-            conformal_bound([1.0] * (count - 1), level)
+            controlled_size(failures[1:], level)
