@@ -67,9 +67,7 @@ def images_of(name: str, count: int, black_box: TorchBlackBox) -> Tensor:
     return torch.cat([photo.image for photo in read(part(name)[:count], black_box)])
 
 
-def counted(
-    black_box: TorchBlackBox, masker: Masker, images: Tensor
-) -> tuple[float, float, float]:
+def counted(black_box: TorchBlackBox, masker: Masker, images: Tensor) -> tuple[float, float, float]:
     """How often a region keeps enough, the mean area, and how often there is no guarantee."""
     good, area, unlike = 0.0, 0.0, 0.0
     for batch in images.split(BATCH):

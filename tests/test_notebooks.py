@@ -25,6 +25,7 @@ SMALL = {
         "COMPARED": 2,
     },
     "compare-methods": {"PHOTOS": 60, "EPOCHS": 1, "SCORED": 4, "SAMPLES": 16, "STEPS": 3},
+    "find-a-shortcut": {"EPOCHS": 2, "MORE_EPOCHS": 3, "PER_DIGIT": 2},
     "write-a-plugin": {},
 }
 """Values for the parameter cell; notebooks without one are fast anyway."""

@@ -93,7 +93,9 @@ def _answer(exploration: Exploration, logits: Logits) -> str:
     output = exploration.black_box.output
     others = [against] if output == "score" else [against, best]
     shown = dict.fromkeys([label, *(each for each in others if each is not None)])
-    values = reported(logits.expand(len(shown), -1), torch.tensor(list(shown)), output)
+    values = reported(
+        logits.expand(len(shown), -1), torch.tensor(list(shown), device="cpu"), output
+    )
     return "; ".join(
         f"{exploration.class_name(each)} {as_text(value, output)}"
         for each, value in zip(shown, values.tolist(), strict=True)

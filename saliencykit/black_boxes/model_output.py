@@ -2,7 +2,7 @@
 
 import json
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor
@@ -78,12 +78,7 @@ def num_columns(returned: int, output: Output) -> int:
 
 
 def warn_of_misreading(
-    logits: Logits,
-    who: str,
-    output: Output,
-    probabilities: bool,
-    *,
-    extreme: Callable[[], Logits] | None = None,
+    logits: Logits, who: str, output: Output, probabilities: bool, *, ends_in_sigmoid: bool = False
 ) -> None:
     """Warn where a model's answer looks like another one than was declared.
 
@@ -92,9 +87,7 @@ def warn_of_misreading(
         who: The model's name.
         output: What was declared.
         probabilities: What was declared.
-        extreme: The same of images far beyond the usual range, on which logits are large and what a
-            sigmoid or a softmax makes stays in [0, 1]; only called where `logits` do. None: there
-            is no such query.
+        ends_in_sigmoid: Is a sigmoid the model's last layer?
 
     Warns:
         UserWarning: Probabilities of exclusive classes do not sum to 1, or logits look like
@@ -102,17 +95,10 @@ def warn_of_misreading(
     """
     rows = logits.detach().float()
     one_logit = rows.shape[1] == 2 and bool((rows.sum(1).abs() < 1e-5).all())
-    squashed = output != "score" and extreme is not None and _is_unit_range(rows, output)
-    squashed = squashed and extreme is not None and _is_unit_range(extreme(), output)
-    if output == "score" or (one_logit and not squashed):
+    if output == "score" or (one_logit and not ends_in_sigmoid):
         return
     text = None
-    if probabilities and squashed:
-        text = (
-            "probabilities that hardly differ whatever the image is, as where a softmax or a "
-            "sigmoid is applied twice. If one is, leave out the second one,"
-        )
-    elif probabilities:
+    if probabilities:
         sums = rows.exp().sum(1)
         if output == "softmax" and not one_logit and bool(((sums - 1).abs() > 0.01).any()):
             text = (
@@ -120,32 +106,18 @@ def warn_of_misreading(
                 f"{float(sums.max()):.3g}, and they are read as those of exclusive classes, which "
                 "sum to 1. If each label is on its own, write output='sigmoid'"
             )
+    elif ends_in_sigmoid and bool((rows[:, -1:] if one_logit else rows).ge(0).all()):
+        text = (
+            "what its last layer, a sigmoid, makes: probabilities, and they are read as logits. "
+            f"Write {'' if one_logit else 'output=' + repr('sigmoid') + ', '}probabilities=True"
+        )
     elif bool((rows >= 0).all() & ((rows.sum(1) - 1).abs() < 1e-3).all()):
         text = (
             "rows that sum to 1: these look like probabilities, and are read as logits. If it "
             "ends in a softmax, write probabilities=True"
         )
-    elif squashed:
-        text = (
-            "what a sigmoid makes, values in [0, 1] for any image: probabilities, and they are "
-            "read as logits. "
-            f"Write {'' if one_logit else 'output=' + repr('sigmoid') + ', '}probabilities=True"
-        )
     if text is not None:
         warnings.warn(f"{who} returned {text} where you make the black box.", stacklevel=6)
-
-
-def _is_unit_range(logits: Logits, output: Output) -> bool:
-    """Are all of them in [0, 1]; or, for logarithms of probabilities, of a row as near together?
-
-    One logit stands in two columns, as -z/2 and z/2 or as -z and z.
-    """
-    rows = logits.detach().float()
-    if rows.shape[1] == 2 and bool((rows.sum(1).abs() < 1e-5).all()):
-        rows = rows[:, 1:] * (2 if output == "softmax" else 1)
-    elif bool((rows.logsumexp(1).abs() < 1e-3).all()):
-        rows = rows - rows.amin(1, keepdim=True)
-    return bool(((rows >= -1e-6) & (rows <= 1 + 1e-3)).all())
 
 
 def _logs(values: Tensor, who: str) -> Tensor:

@@ -3,7 +3,6 @@
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from itertools import chain
 from typing import Any, final
 
@@ -31,7 +30,6 @@ from saliencykit.core.geometry import Geometry
 from saliencykit.core.output import OUTPUTS, Output
 from saliencykit.core.types import Images, Logits, Target
 from saliencykit.networks.direct_execution import without_checkpointing
-from saliencykit.networks.image_response import noise_like
 from saliencykit.networks.module_state import (
     in_use_elsewhere,
     restored_rng_state,
@@ -256,19 +254,15 @@ class TorchBlackBox(BlackBox):
         if "num_classes" not in self._state:
             check_class_names(self.class_names, logits.shape[1], name_of(self.model))
             self._state["num_classes"] = logits.shape[1]
-            extreme = partial(self._extreme_logits, model, inputs[:1]) if not self.target else None
-            warn_of_misreading(logits, who, self.output, self.probabilities, extreme=extreme)
+            *_, last = self.module.modules()
+            warn_of_misreading(
+                logits,
+                name_of(self.model),
+                self.output,
+                self.probabilities,
+                ends_in_sigmoid=isinstance(last, nn.Sigmoid),
+            )
         return logits.to(images.dtype)
-
-    def _extreme_logits(self, model: nn.Module, inputs: Tensor) -> Logits:
-        """The logits of images at a contrast beyond any; NaN if the model fails on them."""
-        with torch.no_grad(), restored_rng_state(self.source_module), without_checkpointing():
-            try:
-                some = torch.cat([inputs, noise_like(inputs) - 0.5])
-                output = model(torch.cat([1e6 * some, -1e6 * some]))
-                return read_logits(output, 4, name_of(self.model), self.output, self.probabilities)
-            except Exception:
-                return torch.full((2, 1), torch.nan, device="cpu")
 
     def _model_to_run(self) -> nn.Module:
         """A private copy in eval mode, if the model itself is in training mode or may soon be."""

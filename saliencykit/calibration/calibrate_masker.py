@@ -32,7 +32,9 @@ from saliencykit.runs.batch_runner import run_batch
 _MODELED = 3  # every third image shows what to expect; the others bound the error
 _LIKE = 0.975  # of like images, by each of two groups of statistics
 _RIDGE = 1e-3
-_MARGINS = torch.linspace(-20, 40, 3001, dtype=torch.float64)  # the last one: the whole image
+_MARGINS = torch.linspace(
+    -20, 40, 3001, dtype=torch.float64, device="cpu"
+)  # the last one: the whole image
 
 
 def calibrate(
@@ -230,21 +232,26 @@ def _certificate(
         fingerprint=mark,
     )
     return certificate.with_mean_area(
-        torch.tensor([row.own for row in rows]), torch.tensor([row.probability for row in rows])
+        torch.tensor([row.own for row in rows], device="cpu"),
+        torch.tensor([row.probability for row in rows], device="cpu"),
     )
 
 
 def _margin(rows: list[_Row], slope: tuple[float, float, float], level: float) -> float:
     """What is to be added to the expected log-odds."""
     expected = [sum(a * x for a, x in zip(slope, _inputs(row), strict=True)) for row in rows]
-    wanted = torch.sigmoid(torch.tensor(expected, dtype=torch.float64)[:, None] + _MARGINS)
-    enough = torch.tensor([row.enough for row in rows])
+    wanted = torch.sigmoid(
+        torch.tensor(expected, dtype=torch.float64, device="cpu")[:, None] + _MARGINS
+    )
+    enough = torch.tensor([row.enough for row in rows], device="cpu")
     failures = ~enough.gather(1, steps_of(wanted))
     return float(_MARGINS[controlled_size(failures, level)])
 
 
 def _inputs(row: _Row) -> tuple[float, float, float]:
-    values = log_odds(torch.tensor([row.own, row.probability], dtype=torch.float64)).tolist()
+    values = log_odds(
+        torch.tensor([row.own, row.probability], dtype=torch.float64, device="cpu")
+    ).tolist()
     return 1.0, values[0], values[1]
 
 
@@ -252,8 +259,8 @@ def _regression(rows: list[_Row]) -> tuple[float, float, float]:
     """Least squares of the needed area's log-odds, with a small ridge: a masker's areas may all be
     equal.
     """
-    inputs = torch.tensor([_inputs(row) for row in rows], dtype=torch.float64)
-    target = log_odds(torch.tensor([row.needed for row in rows], dtype=torch.float64))
-    ridge = _RIDGE * len(rows) * torch.eye(3, dtype=torch.float64)
+    inputs = torch.tensor([_inputs(row) for row in rows], dtype=torch.float64, device="cpu")
+    target = log_odds(torch.tensor([row.needed for row in rows], dtype=torch.float64, device="cpu"))
+    ridge = _RIDGE * len(rows) * torch.eye(3, dtype=torch.float64, device="cpu")
     a, b, c = torch.linalg.solve(inputs.T @ inputs + ridge, inputs.T @ target).tolist()
     return a, b, c

@@ -1,5 +1,5 @@
 """Conformal risk control: from the failures of calibration images under ever larger regions to the
-size at which a further image of the same kind fails no more often than was asked for.
+size at which a further image of the same kind fails no more often than is allowed.
 """
 
 import math

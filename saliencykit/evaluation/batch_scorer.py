@@ -121,8 +121,13 @@ class BatchScorer(BatchFunction):
         """
         if metric not in self._scores:
             if not any(self._of(metric, row) for row in rows):
-                gray = Image.new("RGB", (64, 64), "gray"), torch.full((3, 64, 64), 0.5)
-                masks = dict.fromkeys(range(len(gray)), torch.ones(1, 1, 1, 1))
+                gray = (
+                    Image.new("RGB", (64, 64), "gray"),
+                    torch.full((3, 64, 64), 0.5, dtype=torch.float32, device="cpu"),
+                )
+                masks = dict.fromkeys(
+                    range(len(gray)), torch.ones(1, 1, 1, 1, dtype=torch.float32, device="cpu")
+                )
                 rows = self._rows([Record("gray", image, 0) for image in gray], masks)
             self._scores[metric] = next(filter(None, (self._of(metric, row) for row in rows)), [])
         return self._scores[metric] or [metric]
@@ -168,7 +173,7 @@ def _read(value: Any) -> Mask | str:
         if isinstance(value, bytes):
             with Image.open(io.BytesIO(value), formats=["PNG"]) as file:
                 value = np.asarray(file.convert("L"))
-        array = torch.as_tensor(np.array(value))
+        array = torch.as_tensor(np.array(value), device="cpu")
         mask = array.float().reshape(1, 1, *array.shape[-2:])
         mask = mask / 255 if array.dtype == torch.uint8 else mask
     except Exception as error:  # of bytes from anywhere

@@ -64,8 +64,8 @@ class Likeness:
 
     def distances(self, statistics: Tensor) -> Tensor:
         """The squared Mahalanobis distances of statistics (B, d), (B,)."""
-        away = statistics - torch.tensor(self.center, dtype=statistics.dtype)
-        scale = torch.tensor(self.scale, dtype=statistics.dtype)
+        away = statistics - torch.tensor(self.center, dtype=statistics.dtype, device="cpu")
+        scale = torch.tensor(self.scale, dtype=statistics.dtype, device="cpu")
         return torch.einsum("bi,ij,bj->b", away, scale, away)
 
 
@@ -124,7 +124,7 @@ class Certificate:
 
     def with_mean_area(self, own: PerImage, probability: PerImage) -> "Certificate":
         """The same with the mean certified area of images with these areas and probabilities."""
-        mean = torch.tensor(AREAS)[self.areas(own, probability)].mean()
+        mean = torch.tensor(AREAS, device="cpu")[self.areas(own, probability)].mean()
         return replace(self, mean_area=float(mean))
 
     @property

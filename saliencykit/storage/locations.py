@@ -18,8 +18,11 @@ from typing import Any, TypeAlias, cast
 from saliencykit.core.errors import InputError
 
 Place: TypeAlias = str | os.PathLike[str]
-# a Path has one slash; C:/ is no protocol, and addresses of http are for plugins
-_REMOTE = re.compile(r"(?!https?:|file:)([a-z][a-z0-9]+):/{1,2}(?!/)")
+# of C:/ and of texts like transformers:/home/model no protocol; addresses of http are for plugins
+_REMOTE = re.compile(
+    r"(?!https?:|file:)([a-z][a-z0-9]+):"
+    r"(?://|(?<=s3:|gs:|hf:|az:)/|(?<=memory:)/)(?!/)"  # a Path has one slash
+)
 _PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "hf": "huggingface_hub", "az": "adlfs"}
 
 

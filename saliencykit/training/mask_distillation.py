@@ -71,20 +71,22 @@ class Distillation:
         device = black_box.device
         composed = 0 if self.pastes is None else round(_PASTED * batch_size)
         drawn = self.candidates[
-            torch.randint(len(self.candidates), (batch_size - composed,), generator=generator)
+            torch.randint(
+                len(self.candidates), (batch_size - composed,), generator=generator, device="cpu"
+            )
         ]
         features = self.cache.features(drawn, device)
         assert features is not None  # there is no distillation without cached features
         maps, labels, wanted = features.maps, self.cache.labels[drawn], self.targets[drawn].float()
         if self.pastes is not None:
-            rows = torch.randint(len(self.pastes), (composed,), generator=generator)
+            rows = torch.randint(len(self.pastes), (composed,), generator=generator, device="cpu")
             more = self.pastes.features(rows, device)
             maps = tuple(torch.cat(pair) for pair in zip(maps, more.maps, strict=True))
             labels = torch.cat([labels, self.pastes.label[rows]])
             small = self.pastes.targets(rows, self.targets, self.cache.labels)
             wanted = torch.cat([wanted, small])
         count = round(_FAKES * batch_size) if black_box.num_classes > 1 else 0
-        again = torch.randperm(len(drawn), generator=generator)[:count]
+        again = torch.randperm(len(drawn), generator=generator, device="cpu")[:count]
         absent = self.cache.absent
         others = other_labels(
             labels[again],
@@ -92,7 +94,7 @@ class Distillation:
             generator,
             None if absent is None else absent[drawn[again]],
         )
-        order = torch.cat([torch.arange(len(labels)), again]).to(device)
+        order = torch.cat([torch.arange(len(labels), device="cpu"), again]).to(device)
         every = Features(maps, None, features.size).rows(order)
         masks, _ = network(every, torch.cat([labels, others]).to(device))
         empty = wanted.new_zeros(len(again), *wanted.shape[1:])

@@ -60,7 +60,9 @@ class Layouts:
 
 
 def _pixels(place: Tensor, size: tuple[int, int]) -> tuple[int, int, int, int]:
-    top, left, bottom, right = (place * torch.tensor([*size, *size])).round().long().tolist()
+    top, left, bottom, right = (
+        (place * torch.tensor([*size, *size], device="cpu")).round().long().tolist()
+    )
     return top, left, max(bottom, top + 1), max(right, left + 1)
 
 
@@ -73,17 +75,19 @@ def make_layouts(candidates: Tensor, count: int, generator: Generator) -> Layout
         count: C.
         generator: Draws views, scales and places.
     """
-    views = candidates[torch.randint(len(candidates), (count, 4), generator=generator)]
+    views = candidates[
+        torch.randint(len(candidates), (count, 4), generator=generator, device="cpu")
+    ]
     numbers = torch.rand(count, 4, generator=generator, dtype=torch.float32, device="cpu")
     mosaic = numbers[:, 0] < _MOSAIC_RATE
     low, high = _SCALES
     side = low + (high - low) * numbers[:, 1]
     corner = numbers[:, 2:] * (1 - side[:, None])
-    whole = torch.tensor([0.0, 0.0, 1.0, 1.0]).expand(count, 4)
+    whole = torch.tensor([0.0, 0.0, 1.0, 1.0], dtype=torch.float32, device="cpu").expand(count, 4)
     pasted = torch.cat([corner, corner + side[:, None]], 1)
     quarters = [[y, x, y + 0.5, x + 0.5] for y in (0.0, 0.5) for x in (0.0, 0.5)]
     places = torch.stack([whole, pasted, whole, whole], 1)
-    places[mosaic] = torch.tensor(quarters)
+    places[mosaic] = torch.tensor(quarters, device="cpu")
     views[~mosaic, 2:] = -1
     return Layouts(views, places)
 
@@ -173,7 +177,9 @@ def make_pastes(
         return None
     layouts = Layouts(torch.cat([k.views for k in kept]), torch.cat([k.places for k in kept]))
     stores = tuple(torch.cat(store) for store in maps)
-    return Pastes(layouts, stores, torch.tensor(image), torch.tensor(label), size)
+    return Pastes(
+        layouts, stores, torch.tensor(image, device="cpu"), torch.tensor(label, device="cpu"), size
+    )
 
 
 @torch.no_grad()

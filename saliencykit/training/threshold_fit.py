@@ -80,7 +80,7 @@ def learn_threshold(network: MaskingNetwork, black_box: BlackBox, boxes: object)
             mask, _ = network(features, torch.tensor([label], device=image.device))
         masks.append(mask.clamp(0, 1).cpu())
         height, width = image.shape[2:]
-        truths.append(each.boxes.cpu() / torch.tensor([width, height, width, height]))
+        truths.append(each.boxes.cpu() / torch.tensor([width, height, width, height], device="cpu"))
     if len(masks) < _FEWEST:
         raise InputError(
             f"fit(boxes=...): {len(masks)} images have bounding boxes; give at least {_FEWEST}, "
@@ -106,7 +106,7 @@ def fit_threshold(masks: Mask, boxes: list[Tensor]) -> tuple[BoxThreshold, Thres
     overlaps = [box_iou(c, b.float()).amax(1) for c, b in zip(candidates, boxes, strict=True)]
     hits = (torch.stack(overlaps) >= _OVERLAP).float()
     known, middle = statistics(masks), LEVELS.index(0.5)
-    fold = torch.arange(len(masks)) % _FOLDS
+    fold = torch.arange(len(masks), device="cpu") % _FOLDS
     right = dict.fromkeys(("half", "fixed", "chosen"), 0.0)
     for number in range(_FOLDS):
         learn, test = fold != number, hits[fold == number]
@@ -136,8 +136,10 @@ def _learn(known: Tensor, hits: Tensor) -> tuple[Tensor, Tensor]:
     mean, spread = known.mean(0), known.std(0) + 1e-2
     rows = (known - mean) / spread
     with torch.enable_grad():
-        weight = torch.zeros(rows.shape[1], hits.shape[1], requires_grad=True)
-        bias = torch.zeros(hits.shape[1], requires_grad=True)
+        weight = torch.zeros(
+            rows.shape[1], hits.shape[1], requires_grad=True, dtype=torch.float32, device="cpu"
+        )
+        bias = torch.zeros(hits.shape[1], requires_grad=True, dtype=torch.float32, device="cpu")
         adam = torch.optim.Adam([weight, bias], lr=_RATE)
         for _ in range(_STEPS):
             expected = ((rows @ weight + bias).softmax(1) * hits).sum(1).mean()

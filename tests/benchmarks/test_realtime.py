@@ -48,6 +48,6 @@ def test_a_line_up_runs(monkeypatch):
     monkeypatch.setattr(realtime, "network", lambda name: model.eval().requires_grad_(False))
     rows, absent = realtime.line_up("tiny", 2, torch.device("cpu"), others=False)
     measure(rows, 1, torch.device("cpu"))
-    assert len(rows) == 3
+    assert len(rows) == 4
     assert not absent
     assert "one thread" in realtime.machine(torch.device("cpu"))

@@ -231,7 +231,7 @@ def test_killed_between_any_two_files(
     assert_same(saved, run(black_box, pairs, tmp_path / "whole"))
     assert len(queried) == COUNT - there, "nothing is done twice"
     assert not queried or queried[-1][1:] == (COUNT, COUNT)
-    orphans = [path for path in out.glob("blocks/*.safetensors")]
+    orphans = list(out.glob("blocks/*.safetensors"))
     assert all(path.with_suffix(".jsonl").exists() for path in orphans)
 
 

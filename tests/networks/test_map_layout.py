@@ -146,7 +146,7 @@ def test_tokens_in_windows_are_refused_by_name_and_passed_over_in_the_search(ord
     black_box = TorchBlackBox(seeded(lambda: Windowed(order)), size=(64, 64))
     images = torch.rand(1, 3, 64, 64)
     for layer in ("norm", "blocks.0"):
-        with pytest.raises(InputError, match="not in the order of the image.*masker='rise'"):
+        with pytest.raises(InputError, match=r"not in the order of the image.*masker='rise'"):
             find_target_layer(black_box, images, layer)
     assert find_target_layer(black_box, images).name == "embed"
 

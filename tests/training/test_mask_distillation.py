@@ -27,7 +27,8 @@ def test_the_log_says_which_teacher_was_chosen_and_whether_its_masks_were_kept(t
     one.on_message = lines.append
     one.run(resume=False)
     learned = [step for step in steps if step.phase == "distillation"]
-    assert len(learned) == 6 and all(math.isfinite(step.loss) for step in learned)
+    assert len(learned) == 6
+    assert all(math.isfinite(step.loss) for step in learned)
     assert all(0 <= step.fake_area <= 1 and 0 <= step.area <= 1 for step in learned)
     assert one.distilled["teacher"] in ("excitation-backprop", "cam")
     assert isinstance(one.distilled["kept"], bool)
@@ -70,15 +71,15 @@ def test_killed_and_resumed_it_ends_with_the_same_weights(trunk_black_box, tmp_p
     whole = loop(trunk_black_box(), **OPTIONS)
     whole.run(resume=False)
 
-    class Killed(Exception):
+    class KilledError(Exception):
         pass
 
     def stop(step):
         if step.number == killed:
-            raise Killed
+            raise KilledError
 
     one = loop(trunk_black_box(), **OPTIONS, save_every=1, directory=tmp_path, on_step=stop)
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         one.run(resume=True)
     again = loop(trunk_black_box(), **OPTIONS, save_every=1, directory=tmp_path)
     again.run(resume=True)

@@ -30,11 +30,14 @@ def test_layouts_are_pastes_and_mosaics_inside_the_image():
     layouts = make_layouts(torch.arange(5, 20), 400, seeded())
     mosaics = (layouts.views >= 0).all(1)
     assert 60 < mosaics.sum() < 140
-    assert (layouts.places >= 0).all() and (layouts.places <= 1).all()
+    assert (layouts.places >= 0).all()
+    assert (layouts.places <= 1).all()
     used = layouts.views[layouts.views >= 0]
-    assert used.min() >= 5 and used.max() < 20
+    assert used.min() >= 5
+    assert used.max() < 20
     sides = layouts.places[~mosaics, 1, 2] - layouts.places[~mosaics, 1, 0]
-    assert 0.3 <= sides.min() and sides.max() <= 0.7
+    assert sides.min() >= 0.3
+    assert sides.max() <= 0.7
     quarters = layouts.places[mosaics][0]
     assert ((quarters[:, 2:] - quarters[:, :2]) == 0.5).all()
 
@@ -49,8 +52,10 @@ def test_the_target_of_a_row_is_the_mask_of_its_view_scaled_down():
     expected = torch.ones(8, 8)
     expected[4:, :4] = 0
     assert torch.equal(behind, expected)
-    assert above[:4].sum() == 0 and above[:, 4:].sum() == 0
-    assert (above[4, :4] > 0.7).all() and (above[7, :4] < 0.3).all()
+    assert above[:4].sum() == 0
+    assert above[:, 4:].sum() == 0
+    assert (above[4, :4] > 0.7).all()
+    assert (above[7, :4] < 0.3).all()
 
 
 def test_two_views_of_one_class_are_one_target():
@@ -71,7 +76,8 @@ def test_only_classes_that_the_model_still_sees_are_learned_from(trunk_black_box
     network = masking_network(black_box, images, labels)
     cache = cache_of(black_box, images, None, network)
     pastes = make_pastes(cache, black_box, network.encoder, count=10, seed=0)
-    assert pastes is not None and 0 < len(pastes) <= 40
+    assert pastes is not None
+    assert 0 < len(pastes) <= 40
     assert (cache.views.view[pastes.layouts.views.clamp_min(0)] == 0).all()
     tiles = cache.views.images(pastes.layouts.views.clamp_min(0).flatten()).view(-1, 4, 3, 32, 32)
     composed = pastes.layouts.compose(tiles, (32, 32)).clamp(0, 1)

@@ -37,17 +37,20 @@ def test_it_learns_that_flat_masks_are_cut_high_and_steep_ones_low():
     masks = cones(torch.ones(120), torch.where(flat, 0.03, 0.09))
     boxes = boxes_at_levels(masks, [0.85 if f else 0.15 for f in flat])
     threshold, report = fit_threshold(masks, boxes)
-    assert report.used == "chosen" and report.rows == 120
+    assert report.used == "chosen"
+    assert report.rows == 120
     assert report.chosen < 0.1 < report.fixed
     chosen = threshold(masks)
-    assert chosen[flat].mean() > 0.7 and chosen[~flat].mean() < 0.3
+    assert chosen[flat].mean() > 0.7
+    assert chosen[~flat].mean() < 0.3
 
 
 def test_where_one_threshold_does_as_well_it_is_used():
     masks = cones(torch.ones(60), torch.linspace(0.03, 0.09, 60))
     threshold, report = fit_threshold(masks, boxes_at_levels(masks, [0.8] * 60))
     assert report.used == "fixed"
-    assert threshold(masks).unique().numel() == 1 and threshold(masks)[0] > 0.6
+    assert threshold(masks).unique().numel() == 1
+    assert threshold(masks)[0] > 0.6
     assert fit_threshold(masks, boxes_at_levels(masks, [0.5] * 60))[1].used == "half"
 
 

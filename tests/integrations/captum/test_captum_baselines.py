@@ -46,7 +46,7 @@ def test_a_masker_that_replaces_nothing_refuses_baselines():
 
 def test_a_masker_with_a_special_alternative_refuses_baselines():
     with pytest.raises(
-        InputError, match=r"GivenBaseline\(image of \(1, 3, 4, 4\)\)\): expected BlurPyramid"
+        InputError, match=r"GivenBaseline\(image of \(1, 3, 4, 4\)\)\) takes BlurPyramid"
     ):
         with_baseline(ExtremalPerturbation(), torch.zeros(1, 3, 4, 4))
 
