@@ -17,6 +17,7 @@ from saliencykit.cli.console import complain, warn
 from saliencykit.cli.doctor import doctor
 from saliencykit.cli.evaluate import evaluate
 from saliencykit.cli.explain import explain
+from saliencykit.cli.export import export
 from saliencykit.cli.fit import fit
 from saliencykit.cli.fit_surrogate import fit_surrogate
 from saliencykit.cli.merge import merge
@@ -35,6 +36,7 @@ for _command in (
     explain,
     plan,
     merge,
+    export,
     fit,
     fit_surrogate,
     evaluate,

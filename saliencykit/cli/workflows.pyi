@@ -36,6 +36,7 @@ from saliencykit.sanity.run_checks import SanityReport as SanityReport
 from saliencykit.sanity.run_checks import sanity_checks as sanity_checks
 from saliencykit.sanity.wrong_label_check import WrongLabel as WrongLabel
 from saliencykit.storage.explanation_rows import ExplainedRow as ExplainedRow
+from saliencykit.storage.run_export import export_run as export_run
 from saliencykit.storage.run_summary import Summary as Summary
 from saliencykit.storage.run_summary import summarize as summarize
 from saliencykit.storage.saved_explanations import SavedExplanations as SavedExplanations

@@ -1,6 +1,5 @@
 """ExplanationsDirectory: the files of one run of `explain_dataset`, recovered after a kill."""
 
-import csv
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -8,14 +7,13 @@ from pathlib import Path
 from typing import Any, final
 
 from saliencykit.core.errors import InputError
-from saliencykit.core.visible_text import csv_cell
 from saliencykit.data.dataset import Dataset, KnownImage
 from saliencykit.runs.division import Division
 from saliencykit.runs.run_settings import continued
 from saliencykit.storage.atomic_files import refuse_links, write_beside, write_text
 from saliencykit.storage.blocks import Blocks
-from saliencykit.storage.explanation_rows import ExplainedRow
 from saliencykit.storage.locations import remove_tree
+from saliencykit.storage.run_export import write_csv
 from saliencykit.storage.saved_explanations import explanations_manifest
 
 _MUST_AGREE = (
@@ -119,17 +117,8 @@ class ExplanationsDirectory:
         Raises:
             SaliencyKitError: The disk is full.
         """
-
-        def write(beside: Path) -> None:
-            with beside.open("w", newline="", encoding="utf-8") as file:
-                table = csv.writer(file, lineterminator="\n")
-                names = [name for name in ExplainedRow.columns() if name != "mask"]
-                table.writerow(names)
-                for row in self.blocks.rows():
-                    values = row.values()
-                    table.writerow([csv_cell(values[name]) for name in names])
-
-        write_beside(self.path / "table.csv", write)
+        rows = self.blocks.rows()
+        write_beside(self.path / "table.csv", lambda beside: write_csv(beside, rows))
         remove_tree(self.path / "shards")
 
 
