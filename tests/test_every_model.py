@@ -56,6 +56,7 @@ TIMM = {
     "ghostnet": "ghostnet_050",
     "hardcorenas": "hardcorenas_a",
     "hgnet": "hgnetv2_b0",
+    "hiera": "hiera_tiny_224",
     "hieradet_sam2": "hieradet_small@128",
     "hrnet": "hrnet_w18_small@128",
     "iformer": "iformer_t",
@@ -126,7 +127,6 @@ SMALLER = {
     "vit_b_16": {"image_size": 96},
 }
 LEFT_OUT = {
-    "hiera": "its head starts at zero; tests/networks/test_map_layout.py has its layers",
     "deepseek_vit": "the smallest has 412 million weights",
     "gemma4_vit": "encoders without a classifier",
     "mobilenetv5": "the smallest has 294 million weights",
