@@ -102,7 +102,9 @@ def ray_engine_with_kills(folder: Path, photos: list[dict[str, Any]], out: Path)
 def ray_data(folder: Path, photos: list[dict[str, Any]], out: Path) -> Rows:
     import ray
 
-    ray.init("local", num_cpus=4, log_to_driver=False, include_dashboard=False)
+    ray.init(
+        "local", num_cpus=4, log_to_driver=False, include_dashboard=False, ignore_reinit_error=True
+    )
     try:
         explained = ray.data.from_items(photos, override_num_blocks=2).map_batches(
             BatchExplainer,

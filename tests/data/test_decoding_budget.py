@@ -93,7 +93,8 @@ def test_a_decompression_bomb_and_a_prepare_that_raises_are_rows(black_box, tmp_
 
 
 LIMITED = """
-import resource, sys, warnings
+import os, resource, sys, warnings
+os.environ["OMP_NUM_THREADS"] = "1"
 from pathlib import Path
 from saliencykit.explanation.dataset_explainer import explain_dataset
 from saliencykit.demo import demo_black_box

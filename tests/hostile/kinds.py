@@ -234,10 +234,10 @@ def _make_checkpoint(folder: Path) -> None:
 
 def _use_checkpoint(folder: Path) -> None:
     network, optimizer = _adam()
-    facts, best = load_state(folder / "state.safetensors", network, optimizer)
+    facts, kept = load_state(folder / "state.safetensors", network, optimizer)
     facts["done"] + 1, facts["area_weight"] * 2, max(v["score"] for v in facts["validations"])
-    if best is not None:
-        network.load_state_dict(best)
+    if kept["best"] is not None:
+        network.load_state_dict(kept["best"])
     _step(network, optimizer)
 
 
