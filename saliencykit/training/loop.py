@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 _STEERING = 0.04  # change of the area's weight per step and relative error of the area
 _HELPER = 0.1  # weight of phase 1's loss in phase 2, where the filters are trained
 # the step of a line of the log; the last line, about the end, has none
-_LOGGED = re.compile(r'(?:"number"|"validation": \{"step"): ([0-9]{1,9})\b')
+_LOGGED = re.compile(r'(?:"number"|"(?:validation|distillation)": \{"step"): ([0-9]{1,9})\b')
 _SAVE_SECONDS = 60.0  # between checkpoints, at most
 _NOISE = 0.04  # of the validation score, on about fifty images
 
@@ -247,7 +247,7 @@ class Loop:
         after = self._validate()
         kept = after.passed and after.score >= self.distilled["score before"] - _NOISE
         self.distilled |= {"score after": after.score, "kept": kept}
-        self._log({"distillation": self.distilled})
+        self._log({"distillation": {"step": self.done} | self.distilled})
         scores = f"{self.distilled['score before']:.3f} to {after.score:.3f}"
         self.on_message(f"distillation {'kept' if kept else 'undone'}: validation {scores}")
         if kept:
