@@ -36,12 +36,14 @@ def main() -> None:
     parser.add_argument("--masker", help="default: the trained one")
     parser.add_argument("--calibration", type=int, default=314)
     parser.add_argument("--photos", type=int, default=861)
+    parser.add_argument("--skip", type=int, default=0, help="first photos that are left out")
     parser.add_argument("--shifted", type=int, default=100)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     black_box = squashing(MODELS[arguments.model][0]())
     tune = images_of("tune", arguments.calibration, black_box)
-    report = images_of("report", arguments.photos, black_box)
+    last = arguments.skip + arguments.photos
+    report = images_of("report", last, black_box)[arguments.skip :]
     few = report[: arguments.shifted]
     small = F.interpolate(few, size=56, mode="area")
     sets = {
@@ -80,7 +82,7 @@ def counted(black_box: TorchBlackBox, masker: Masker, images: Tensor) -> tuple[f
         whole, kept = (probability(x, labels, "softmax") for x in (logits, trial.preserved))
         good += float((kept >= KEEP * whole).sum())
         area += float(mask.mean((1, 2, 3)).sum())
-        unlike += sum("no guarantee" in remark for remark in masker.remarks(batch, logits))
+        unlike += sum("no guarantee" in remark for remark in masker.remarks(batch, logits, labels))
     return good / len(images), area / len(images), unlike / len(images)
 
 

@@ -95,6 +95,20 @@ def ranked(output: MaskerOutput, size: Sequence[int]) -> MaskerOutput:
     )
 
 
+def ranked_by(
+    masker: "Masker", black_box: BlackBox, images: Images, labels: Labels, generator: Generator
+) -> MaskerOutput:
+    """What a masker's `mask` returns, checked, and `ranked`; arguments as of `mask`.
+
+    Raises:
+        ContractError: The mask breaks its contract.
+    """
+    answer = masker.mask(black_box, images, labels, generator)
+    output = answer if isinstance(answer, MaskerOutput) else MaskerOutput(answer)
+    checks.mask(output.mask, images, f"{checks.name_of(masker)}.mask", any_size=True)
+    return ranked(output, images.shape[2:])
+
+
 def _placed(output: MaskerOutput, size: Sequence[int]) -> MaskerOutput:
     """The maps that lie on a grid, at the size of the image."""
     offset = output.offset
@@ -223,13 +237,14 @@ class Masker(ABC):
         """
         return None
 
-    def remarks(self, images: Images, logits: Logits) -> tuple[str, ...]:
+    def remarks(self, images: Images, logits: Logits, labels: Labels) -> tuple[str, ...]:
         """What a reader of these masks has to know, a sentence per image; by default nothing. An
         Explanation has them in its provenance, and prints them.
 
         Args:
             images: (B, C, H, W), explained.
             logits: (B, K), of these images.
+            labels: (B,), the explained classes.
 
         Returns:
             B sentences, or none.
@@ -396,10 +411,7 @@ class _WithBudget(Masker):
     def mask(
         self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator
     ) -> MaskerOutput:
-        answer = self.masker.mask(black_box, images, labels, generator)
-        output = answer if isinstance(answer, MaskerOutput) else MaskerOutput(answer)
-        checks.mask(output.mask, images, f"{checks.name_of(self)}.mask", any_size=True)
-        output = ranked(output, images.shape[2:])
+        output = ranked_by(self.masker, black_box, images, labels, generator)
         return replace(output, mask=output.nested((self.budget,)), box_threshold=None)
 
     def for_black_box(self, black_box: BlackBox, *, inputs: Inputs = "raw") -> Masker:

@@ -38,7 +38,7 @@ from saliencykit.explanation.smallest_regions import (
     smallest_regions,
 )
 from saliencykit.explanation.targeted import with_target
-from saliencykit.maskers.certified import NO_GUARANTEE
+from saliencykit.maskers.certified import NO_GUARANTEE, OTHER_CLASS
 from saliencykit.metrics.region_search import RegionForm, RegionSearch
 from saliencykit.networks.model_fingerprint import fingerprint
 from saliencykit.registry.coerce import as_alternative, as_black_box, as_masker, trained_masker
@@ -228,10 +228,13 @@ class _Run:
 
     def remarks(self, tensors: Mapping[str, Tensor]) -> list[str]:
         """What the masker has to say, by mask; a certificate that does not hold is a warning."""
-        remarks = self.masker.remarks(tensors["images"], tensors["logits"])
-        lost = sum(each == NO_GUARANTEE for each in remarks)
-        if lost:
-            self.messages.append(f"{lost} of {len(remarks)} masks: {NO_GUARANTEE}.")
+        if self.regions > 1:  # they were chosen for one mask
+            return []
+        some = (tensors["images"], tensors["logits"], tensors["labels"])
+        remarks = self.masker.remarks(*some)
+        for reason in (NO_GUARANTEE, OTHER_CLASS):
+            if lost := remarks.count(reason):
+                self.messages.append(f"{lost} of {len(remarks)} masks: {reason}.")
         return list(remarks)
 
     def explain(self, rows: Sequence[int]) -> list[dict[str, Tensor]]:

@@ -10,12 +10,14 @@ from msgspec import Struct
 from torch import Generator, Tensor
 
 from saliencykit.core.black_box import BlackBox
+from saliencykit.core.checks import name_of
 from saliencykit.core.errors import InputError
-from saliencykit.core.masker import Inputs, Masker, MaskerOutput, ranked
+from saliencykit.core.masker import Inputs, Masker, MaskerOutput, ranked_by
 from saliencykit.core.output import probability
 from saliencykit.core.types import Images, Labels, Logits, Mask, PerImage
 from saliencykit.maskers.image_statistics import SHARPNESS, image_statistics
 from saliencykit.maskers.realtime.realtime_masker import RealTimeMasker
+from saliencykit.networks.model_fingerprint import fingerprint
 from saliencykit.storage.atomic_files import write_text
 from saliencykit.storage.typed_json import Count, Finite, Fraction
 
@@ -144,6 +146,7 @@ class CertifiedMethod(Struct):
 
 
 NO_GUARANTEE = "no guarantee: this image is unlike the calibration images"
+OTHER_CLASS = "no guarantee: the calibration was for the top class of each image"
 
 
 @final
@@ -178,16 +181,23 @@ class Certified(Masker):
         self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator
     ) -> MaskerOutput:
         """The nested mask of the certified area, 1 everywhere where that is the whole image."""
-        answer = self.masker.mask(black_box, images, labels, generator)
-        output = answer if isinstance(answer, MaskerOutput) else MaskerOutput(answer)
+        output = ranked_by(self.masker, black_box, images, labels, generator)
         with torch.no_grad():
             own = probability(black_box(images), labels, black_box.output)
-        output = ranked(output, images.shape[2:])
         places = self.certificate.areas(output.mask.mean((1, 2, 3)), own)
         return replace(output, mask=nested_steps(output, places), box_threshold=None)
 
     def for_black_box(self, black_box: BlackBox, *, inputs: Inputs = "raw") -> Masker:
-        """The same with its masker made ready."""
+        """The same with its masker made ready.
+
+        Raises:
+            InputError: It was calibrated for a model with other weights.
+        """
+        if fingerprint(black_box) != self.certificate.fingerprint:
+            raise InputError(
+                f"this masker was certified for another model than {name_of(black_box)}, or for "
+                "other weights of it; calibrate(model, masker, images) makes a new certificate."
+            )
         return replace(self, masker=self.masker.bound_to(black_box, inputs=inputs))
 
     def one_pass(self, black_box: BlackBox, images: Images) -> tuple[Masker, Logits]:
@@ -195,10 +205,14 @@ class Certified(Masker):
         masker, logits = self.masker.predict_masker(black_box, images)
         return replace(self, masker=masker), logits
 
-    def remarks(self, images: Images, logits: Logits) -> tuple[str, ...]:
-        """The guarantee, or that there is none."""
+    def remarks(self, images: Images, logits: Logits, labels: Labels) -> tuple[str, ...]:
+        """The guarantee, or that there is none: top classes were calibrated."""
         unlike = self.certificate.unlike(images, logits).tolist()
-        return tuple(NO_GUARANTEE if each else self.certificate.words for each in unlike)
+        other = (logits.argmax(1) != labels).tolist()
+        return tuple(
+            NO_GUARANTEE if far else OTHER_CLASS if another else self.certificate.words
+            for far, another in zip(unlike, other, strict=True)
+        )
 
     def identity(self) -> str:
         """That of the masker, with the certificate."""

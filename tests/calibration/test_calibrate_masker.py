@@ -87,6 +87,21 @@ def test_images_unlike_the_calibration_ones_have_no_guarantee(certified: Certifi
     assert like.float().mean() < 0.15
 
 
+def test_other_classes_regions_and_models_have_no_guarantee(certified: Certified) -> None:
+    black_box, image = PlantedEvidence(), examples(1, 3)
+    with torch.no_grad():
+        other = int(black_box(image).argmin(1))
+    with pytest.warns(ReliabilityWarning, match="the calibration was for the top class"):
+        explain(black_box, image, other, masker=certified, verify=False)
+    regions = explain(black_box, image, masker=certified, regions=2, verify=False)
+    assert not regions.remarks
+    assert not explain(black_box, image, masker=certified, budget=0.1, verify=False).remarks
+    net = nn.Sequential(nn.Flatten(), nn.Linear(3 * 256, 4))
+    another = TorchBlackBox(net, size=16, mean=(0.0,) * 3, std=(1.0,) * 3)
+    with pytest.raises(InputError, match="certified for another model than"):
+        explain(another, image, masker=certified)
+
+
 def _with_logits(black_box: PlantedEvidence, images: Tensor) -> tuple[Tensor, Tensor]:
     with torch.no_grad():
         return images, black_box(images)
