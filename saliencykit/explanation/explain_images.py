@@ -144,6 +144,12 @@ def explain(
     if batch.inputs == "normalized":
         black_box = black_box.without_preprocessing()
     if target is not None:
+        if output is not None and not isinstance(target, Contrast):
+            raise InputError(
+                f"explain(output={output!r}, target=...): the result of a target is a score, "
+                "whatever the model's own output means; leave output= out, or make the classes the "
+                "model's own output with a small nn.Module that returns them."
+            )
         black_box = with_target(black_box, target)
         label = target.label if isinstance(target, Contrast) and label is None else label
     black_box = averaged(black_box, repeats)

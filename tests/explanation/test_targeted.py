@@ -205,3 +205,10 @@ def test_detection_equals_pytorch_grad_cam():
         verify=False,
     )
     assert correlation(ours.mask, theirs) > 0.999
+
+
+def test_what_an_output_means_is_not_said_of_a_target() -> None:
+    with pytest.raises(InputError, match="the result of a target is a score"):
+        explain(
+            nn.Conv2d(3, 2, 3), IMAGES, target=lambda answer: answer.mean((2, 3)), output="sigmoid"
+        )
