@@ -1,4 +1,4 @@
-"""Readers of the data folder for benchmarks: photos with labels and boxes, and two ImageNet
+"""Readers of the data folder for benchmarks: photos with labels and boxes, and five ImageNet
 classifiers.
 
 The folder is $SALIENCYKIT_DATA, else `../shared/data` beside the repository. Its README says where
@@ -115,7 +115,43 @@ def squeezenet() -> TorchBlackBox:
     )
 
 
-MODELS = {"mobilenet_v2": (mobilenet_v2, "features.18"), "squeezenet": (squeezenet, "features.12")}
+def mobilenet_v1_100() -> TorchBlackBox:
+    """MobileNetV1 1.0, 224 px, of the data folder."""
+    import timm
+
+    return _of_timm(timm.create_model("mobilenetv1_100", pad_type="same"), "mobilenet_v1_100", 224)
+
+
+def mobilenet_v1_075() -> TorchBlackBox:
+    """MobileNetV1 0.75, 192 px, of the data folder."""
+    from timm.models.efficientnet import _gen_mobilenet_v1
+
+    net = _gen_mobilenet_v1("mobilenetv1_100", 0.75, pad_type="same")
+    return _of_timm(net, "mobilenet_v1_075", 192)
+
+
+def efficientnet_lite0() -> TorchBlackBox:
+    """EfficientNet-Lite0, 224 px, of the data folder."""
+    import timm
+
+    return _of_timm(timm.create_model("tf_efficientnet_lite0"), "efficientnet_lite0", 224)
+
+
+def _of_timm(net: nn.Module, name: str, size: int) -> TorchBlackBox:
+    from safetensors.torch import load_file
+
+    stored = load_file(data_folder() / "weights" / f"{name}_imagenet.safetensors")
+    net.load_state_dict({k: v.float() for k, v in stored.items()}, strict=False)
+    return TorchBlackBox(net.eval(), mean=(0.5,) * 3, std=(0.5,) * 3, size=size, crop_pct=0.875)
+
+
+MODELS = {
+    "mobilenet_v2": (mobilenet_v2, "features.18"),
+    "squeezenet": (squeezenet, "features.12"),
+    "mobilenet_v1_100": (mobilenet_v1_100, "blocks"),
+    "mobilenet_v1_075": (mobilenet_v1_075, "blocks"),
+    "efficientnet_lite0": (efficientnet_lite0, "bn2"),
+}
 """By name: the black box's factory, and the layer with the last feature maps, for Grad-CAM."""
 
 

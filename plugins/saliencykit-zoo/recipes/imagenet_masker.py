@@ -1,9 +1,9 @@
-"""Train the ImageNet maskers of the zoo: for a MobileNetV2 and a SqueezeNet whose weights are not ours to ship.
+"""Train the ImageNet maskers of the zoo: for five classifiers whose weights are not ours to ship.
 
     python plugins/saliencykit-zoo/recipes/imagenet_masker.py --model mobilenet_v2 --work WORK --output masker.safetensors
 
 Data: the training half of the boxed photos and `imagenet-sample` under $SALIENCYKIT_DATA, see `benchmarks/split.py`: about 1,900
-photos, squashed to 224 x 224, without their labels and boxes (the classifier's own top class is explained). Run again to resume.
+photos, squashed to the classifier's size, without their labels and boxes (the classifier's own top class is explained). Run again to resume.
 `--start` continues from another training's checkpoint (its `state.safetensors`) in a new work folder, with other settings.
 """
 
@@ -30,7 +30,7 @@ from saliencykit.maskers import masking_network
 from saliencykit.training import FitStep
 
 
-def photos() -> list[Image.Image]:
+def photos(size: tuple[int, int]) -> list[Image.Image]:
     by_set = defaultdict(list)
     for entry in training():
         by_set[entry.data_set].append(entry.file)
@@ -40,7 +40,7 @@ def photos() -> list[Image.Image]:
             out += [
                 Image.open(io.BytesIO(archive.read(file)))
                 .convert("RGB")
-                .resize((224, 224), Image.Resampling.BILINEAR)
+                .resize(size[::-1], Image.Resampling.BILINEAR)
                 for file in files
             ]
     return out
@@ -88,7 +88,8 @@ def main() -> None:
                 flush=True,
             )
 
-    black_box, images, network = squashing(MODELS[a.model][0]()), photos(), None
+    black_box, network = squashing(MODELS[a.model][0]()), None
+    images = photos(black_box.input_size)
     if a.start is not None and a.start.name != "state.safetensors":
         network = RealTimeMasker.load(a.start, black_box).network
     elif a.start is not None:

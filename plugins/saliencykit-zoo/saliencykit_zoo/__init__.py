@@ -10,14 +10,17 @@ from saliencykit import BlackBox, Masker, hookimpl
 
 @hookimpl
 def provide_black_boxes() -> Mapping[str, Callable[..., BlackBox]]:
-    """A classifier trained by this project, and two ImageNet classifiers without their weights."""
+    """A classifier trained by this project, and five ImageNet classifiers without their weights."""
+    from saliencykit_zoo import imagenet
     from saliencykit_zoo.cifar10 import cifar10_fitnet
-    from saliencykit_zoo.imagenet import mobilenetv2, squeezenet1_0
 
     return {
         "cifar10-fitnet": cifar10_fitnet,
-        "mobilenetv2": mobilenetv2,
-        "squeezenet1-0": squeezenet1_0,
+        "mobilenetv2": imagenet.mobilenetv2,
+        "squeezenet1-0": imagenet.squeezenet1_0,
+        "mobilenetv1-100": imagenet.mobilenetv1_100,
+        "mobilenetv1-075": imagenet.mobilenetv1_075,
+        "efficientnet-lite0": imagenet.efficientnet_lite0,
     }
 
 

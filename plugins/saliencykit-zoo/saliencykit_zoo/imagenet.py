@@ -1,4 +1,4 @@
-"""The two ImageNet classifiers whose maskers are in the zoo; for weights see `imagenet.md`."""
+"""The five ImageNet classifiers whose maskers are in the zoo; for weights see `imagenet.md`."""
 
 from pathlib import Path
 from typing import Any
@@ -65,8 +65,77 @@ def squeezenet1_0(checkpoint: str | Path, *, crop_pct: float = 0.875) -> TorchBl
     )
 
 
+def mobilenetv1_100(checkpoint: str | Path, *, crop_pct: float = 0.875) -> TorchBlackBox:
+    """MobileNetV1 1.0 at 224 px:
+    `zoo/mobilenetv1-100:checkpoint=mobilenet_v1_100_imagenet.safetensors`.
+
+    Args:
+        checkpoint: The weights as safetensors, under the names of timm.
+        crop_pct: Fraction of the resized side that the center crop keeps, in (0, 1].
+
+    Raises:
+        InputError: The file does not exist, or belongs to another network.
+
+    Example:
+        >>> mobilenetv1_100("no-such-file.safetensors")  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        saliencykit.core.errors.InputError: there is no file 'no-such-file.safetensors'. See ...
+    """
+    import timm
+
+    net = timm.create_model("mobilenetv1_100", pad_type="same")
+    _fill(net, Path(checkpoint))
+    return TorchBlackBox(net.eval(), mean=(0.5,) * 3, std=(0.5,) * 3, size=224, crop_pct=crop_pct)
+
+
+def mobilenetv1_075(checkpoint: str | Path, *, crop_pct: float = 0.875) -> TorchBlackBox:
+    """MobileNetV1 0.75 at 192 px:
+    `zoo/mobilenetv1-075:checkpoint=mobilenet_v1_075_imagenet.safetensors`.
+
+    Args:
+        checkpoint: The weights as safetensors, under the names of timm.
+        crop_pct: Fraction of the resized side that the center crop keeps, in (0, 1].
+
+    Raises:
+        InputError: The file does not exist, or belongs to another network.
+
+    Example:
+        >>> mobilenetv1_075("no-such-file.safetensors")  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        saliencykit.core.errors.InputError: there is no file 'no-such-file.safetensors'. See ...
+    """
+    from timm.models.efficientnet import _gen_mobilenet_v1
+
+    net = _gen_mobilenet_v1("mobilenetv1_100", 0.75, pad_type="same")
+    _fill(net, Path(checkpoint))
+    return TorchBlackBox(net.eval(), mean=(0.5,) * 3, std=(0.5,) * 3, size=192, crop_pct=crop_pct)
+
+
+def efficientnet_lite0(checkpoint: str | Path, *, crop_pct: float = 0.875) -> TorchBlackBox:
+    """EfficientNet-Lite0 at 224 px:
+    `zoo/efficientnet-lite0:checkpoint=efficientnet_lite0_imagenet.safetensors`.
+
+    Args:
+        checkpoint: The weights as safetensors, under the names of timm.
+        crop_pct: Fraction of the resized side that the center crop keeps, in (0, 1].
+
+    Raises:
+        InputError: The file does not exist, or belongs to another network.
+
+    Example:
+        >>> efficientnet_lite0("no-such-file.safetensors")  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        saliencykit.core.errors.InputError: there is no file 'no-such-file.safetensors'. See ...
+    """
+    import timm
+
+    net = timm.create_model("tf_efficientnet_lite0")
+    _fill(net, Path(checkpoint))
+    return TorchBlackBox(net.eval(), mean=(0.5,) * 3, std=(0.5,) * 3, size=224, crop_pct=crop_pct)
+
+
 def _fill(net: Any, checkpoint: Path) -> None:
-    """Load stored weights into a torchvision network."""
+    """Load stored weights into a network."""
     from safetensors.torch import load_file
 
     if not checkpoint.is_file():
@@ -88,7 +157,7 @@ def _fill(net: Any, checkpoint: Path) -> None:
     if set(values) != set(wanted):
         raise InputError(
             f"{str(checkpoint)!r} has {len(values)} tensors, with other names than "
-            f"torchvision's. {_GET}."
+            f"{type(net).__name__}'s. {_GET}."
         )
     try:
         net.load_state_dict({name: value.float() for name, value in values.items()}, strict=False)

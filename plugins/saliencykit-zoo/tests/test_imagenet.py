@@ -1,12 +1,20 @@
 import pytest
 import torch
 from saliencykit_zoo import provide_maskers
-from saliencykit_zoo.imagenet import mobilenetv2, squeezenet1_0
+from saliencykit_zoo.imagenet import (
+    efficientnet_lite0,
+    mobilenetv1_075,
+    mobilenetv1_100,
+    mobilenetv2,
+    squeezenet1_0,
+)
 
 from saliencykit import InputError, RealTimeMasker
 
+FACTORIES = [mobilenetv2, squeezenet1_0, mobilenetv1_100, mobilenetv1_075, efficientnet_lite0]
 
-@pytest.mark.parametrize("make", [mobilenetv2, squeezenet1_0])
+
+@pytest.mark.parametrize("make", FACTORIES)
 def test_missing_or_wrong_weights_are_named_in_the_error(make, tmp_path):
     from safetensors.torch import save_file
 

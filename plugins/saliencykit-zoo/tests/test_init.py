@@ -8,7 +8,8 @@ import saliencykit_zoo
 
 def test_the_hook_maps_names_to_factories():
     provided = saliencykit_zoo.provide_black_boxes()
-    assert set(provided) == {"cifar10-fitnet", "mobilenetv2", "squeezenet1-0"}
+    imagenet = {"mobilenetv2", "squeezenet1-0", "mobilenetv1-100", "mobilenetv1-075"}
+    assert set(provided) == {"cifar10-fitnet", "efficientnet-lite0", *imagenet}
     assert all(callable(factory) for factory in provided.values())
 
 
