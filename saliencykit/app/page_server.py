@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from saliencykit.app.page import Page, theme
+from saliencykit.app.page import Page
+from saliencykit.app.page_fields import theme
 from saliencykit.app.workbench import Workbench
 from saliencykit.core.errors import InputError
 from saliencykit.core.masker import Masker

@@ -2,7 +2,7 @@
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 import typer
 
@@ -32,45 +32,56 @@ DEFAULT_METRICS = (
     "pointing-game",
 )
 
+Maskers: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Masker, e.g. rise:samples=500, or NAME=MASKER; repeatable. Default: as explain."
+    ),
+]
+Metrics: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        help=f"Metric; repeatable. Default: {', '.join(DEFAULT_METRICS)}.", show_default=False
+    ),
+]
+Output: TypeAlias = Annotated[Path, typer.Option(help="Run directory.")]
+Labels: TypeAlias = Annotated[Path | None, typer.Option(help="CSV file of labels by image.")]
+Boxes: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(help="Bounding boxes: directory of XML files, or a LOC_val_solution.csv."),
+]
+Inside: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        help="Directory of images named like the data's, white where the evidence should be: "
+        "energy-pointing-game is then the share of the mask inside."
+    ),
+]
+ByClass: TypeAlias = Annotated[
+    bool, typer.Option("--by-class", help="Also print the first score of each metric by class.")
+]
+MaxImages: TypeAlias = Annotated[int | None, typer.Option(help="Maximum number of images.", min=1)]
+Baselines: TypeAlias = Annotated[
+    bool, typer.Option(help="Also score center box, whole image, random map and Grad-CAM.")
+]
+ReportImages: TypeAlias = Annotated[
+    int, typer.Option(help="Number of images whose masks are kept for the report.", min=0)
+]
+
 
 def evaluate(
     data: Data,
     model: Model = "demo",
-    masker: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Masker, e.g. rise:samples=500, or NAME=MASKER; repeatable. Default: as explain."
-        ),
-    ] = None,
-    metric: Annotated[
-        list[str] | None,
-        typer.Option(
-            help=f"Metric; repeatable. Default: {', '.join(DEFAULT_METRICS)}.", show_default=False
-        ),
-    ] = None,
-    output: Annotated[Path, typer.Option(help="Run directory.")] = Path("run"),
-    labels: Annotated[Path | None, typer.Option(help="CSV file of labels by image.")] = None,
-    boxes: Annotated[
-        Path | None,
-        typer.Option(help="Bounding boxes: directory of XML files, or a LOC_val_solution.csv."),
-    ] = None,
-    inside: Annotated[
-        Path | None,
-        typer.Option(
-            help="Directory of images named like the data's, white where the evidence should be: "
-            "energy-pointing-game is then the share of the mask inside."
-        ),
-    ] = None,
-    by_class: Annotated[
-        bool, typer.Option("--by-class", help="Also print the first score of each metric by class.")
-    ] = False,
-    max_images: Annotated[int | None, typer.Option(help="Maximum number of images.", min=1)] = None,
-    baselines: Annotated[
-        bool, typer.Option(help="Also score center box, whole image, random map and Grad-CAM.")
-    ] = True,
-    report_images: Annotated[
-        int, typer.Option(help="Number of images whose masks are kept for the report.", min=0)
-    ] = 12,
+    masker: Maskers = None,
+    metric: Metrics = None,
+    output: Output = Path("run"),
+    labels: Labels = None,
+    boxes: Boxes = None,
+    inside: Inside = None,
+    by_class: ByClass = False,
+    max_images: MaxImages = None,
+    baselines: Baselines = True,
+    report_images: ReportImages = 12,
     batch_size: BatchSize = 16,
     device: Device = "auto",
     seed: Seed = 0,

@@ -43,6 +43,30 @@ Classes: TypeAlias = Annotated[
 Against: TypeAlias = Annotated[
     str | None, typer.Option(help="Why the class rather than this one, an index or a name.")
 ]
+Regions: TypeAlias = Annotated[
+    int, typer.Option(help="Number of regions that do not overlap, for image files.", min=1)
+]
+Sufficient: TypeAlias = Annotated[
+    bool, typer.Option("--sufficient", help="Search how little is enough: 10 queries more.")
+]
+Destroying: TypeAlias = Annotated[
+    bool, typer.Option("--destroying", help="Search how little must go: 10 queries more.")
+]
+Masker: TypeAlias = Annotated[
+    str | None, typer.Option(help="Attribution method, e.g. rise:samples=500. See `plugins list`.")
+]
+Budget: TypeAlias = Annotated[
+    float | None, typer.Option(help="Area of every mask, e.g. 0.1. Default: as the masker chooses.")
+]
+Alternative: TypeAlias = Annotated[
+    str | None,
+    typer.Option(help="What fills removed pixels in the verification, e.g. blur:sigma=11."),
+]
+Output: TypeAlias = Annotated[Path, typer.Option(help="Directory for the results.")]
+Drawn: TypeAlias = Annotated[Style, typer.Option(help="How overlays of images are drawn.")]
+Verify: TypeAlias = Annotated[
+    bool, typer.Option(help="Query the model with the mask kept and with it removed.")
+]
 
 
 def explain(
@@ -50,35 +74,18 @@ def explain(
     model: Model = "demo",
     label: Classes = None,
     against: Against = None,
-    regions: Annotated[
-        int, typer.Option(help="Number of regions that do not overlap, for image files.", min=1)
-    ] = 1,
-    sufficient: Annotated[
-        bool, typer.Option("--sufficient", help="Search how little is enough: 10 queries more.")
-    ] = False,
-    destroying: Annotated[
-        bool, typer.Option("--destroying", help="Search how little must go: 10 queries more.")
-    ] = False,
-    masker: Annotated[
-        str | None,
-        typer.Option(help="Attribution method, e.g. rise:samples=500. See `plugins list`."),
-    ] = None,
-    budget: Annotated[
-        float | None,
-        typer.Option(help="Area of every mask, e.g. 0.1. Default: as the masker chooses."),
-    ] = None,
-    alternative: Annotated[
-        str | None,
-        typer.Option(help="What fills removed pixels in the verification, e.g. blur:sigma=11."),
-    ] = None,
+    regions: Regions = 1,
+    sufficient: Sufficient = False,
+    destroying: Destroying = False,
+    masker: Masker = None,
+    budget: Budget = None,
+    alternative: Alternative = None,
     device: Device = "auto",
     seed: Seed = 0,
-    output: Annotated[Path, typer.Option(help="Directory for the results.")] = Path("explanation"),
-    style: Annotated[Style, typer.Option(help="How overlays of images are drawn.")] = Style.OUTLINE,
+    output: Output = Path("explanation"),
+    style: Drawn = Style.OUTLINE,
     as_json: AsJson = False,
-    verify: Annotated[
-        bool, typer.Option(help="Query the model with the mask kept and with it removed.")
-    ] = True,
+    verify: Verify = True,
     repeats: Repeats = 1,
     labels: explain_dataset.Labels = None,
     max_images: explain_dataset.MaxImages = None,

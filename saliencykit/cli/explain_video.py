@@ -1,7 +1,7 @@
 """The command explain for a video: overlays as a video, with the original sound."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, TypeAlias
@@ -9,7 +9,7 @@ from typing import Annotated, TypeAlias
 import typer
 
 from saliencykit.cli import workflows
-from saliencykit.cli.console import complain, emit_json, progress
+from saliencykit.cli.console import Update, complain, emit_json, progress
 from saliencykit.cli.options import as_label
 from saliencykit.cli.video_summary import VideoSummary, frame_rate_note
 from saliencykit.core.errors import InputError
@@ -80,27 +80,10 @@ def explain_video(
     )
     comment = f"saliencykit: pixels that {label or 'the top class'} rests on, by {model}; {note}"
     writer = workflows.Writer(output, clip.path, clip.info, comment)
-    summary, stopped = VideoSummary(), ""
-    try:
-        total = _frame_count(clip, fps)
-        with progress("explaining", total, unit="frames", quiet=as_json) as update:
-            for answer in answers:
-                frame = pending.popleft()
-                writer.write(
-                    workflows.draw_frame(frame.origin, clip.info, answer), Fraction(frame.time or 0)
-                )
-                summary.add(answer)
-                update(summary.count)
-                if writer.full:
-                    stopped = "the disk is full"
-                    break
-    except BaseException as error:
-        answers.close()
-        if writer.finish(whole=False) and not isinstance(error, OSError):
-            complain(_what_is_there(writer, output))
-        raise
-    answers.close()
-    writer.finish(whole=not stopped)
+    total = _frame_count(clip, fps)
+    with progress("explaining", total, unit="frames", quiet=as_json) as update:
+        summary = _write(answers, pending, writer, update)
+    stopped = "the disk is full" if writer.full else ""
     if not stopped and clip.damage:
         stopped = f"{clip.path} is damaged or ends early ({clip.damage})"
     if as_json:
@@ -110,8 +93,35 @@ def explain_video(
     else:
         summary.print(output, note)
     if stopped:
-        complain(f"Stopped early: {stopped}. {_what_is_there(writer, output)}")
+        complain(f"Stopped early: {stopped}. {_what_is_there(writer)}")
         raise typer.Exit(STOPPED_EARLY)
+
+
+def _write(
+    answers: "Generator[workflows.Explanation]",
+    frames: "deque[workflows.Frame]",
+    writer: "workflows.Writer",
+    update: Update,
+) -> VideoSummary:
+    """Write the frames up to the end or a full disk; after an error, those before it stay."""
+    summary = VideoSummary()
+    try:
+        for answer in answers:
+            frame = frames.popleft()
+            drawn = workflows.draw_frame(frame.origin, writer.info, answer)
+            writer.write(drawn, Fraction(frame.time or 0))
+            summary.add(answer)
+            update(summary.count)
+            if writer.full:
+                break
+    except BaseException as error:
+        answers.close()
+        if writer.finish(whole=False) and not isinstance(error, OSError):
+            complain(_what_is_there(writer))
+        raise
+    answers.close()
+    writer.finish(whole=not writer.full)
+    return summary
 
 
 def _clip(images: list[str], output: Path, fps: float | None) -> "workflows.Clip":
@@ -146,5 +156,5 @@ def _frame_count(clip: "workflows.Clip", fps: float | None) -> int | None:
     return max(1, round(count * fps / float(facts.fps)))
 
 
-def _what_is_there(writer: "workflows.Writer", output: Path) -> str:
-    return f"{output} holds the first {writer.count} frames, up to {float(writer.last):.1f} s."
+def _what_is_there(writer: "workflows.Writer") -> str:
+    return f"{writer.path} holds the first {writer.count} frames, up to {float(writer.last):.1f} s."
