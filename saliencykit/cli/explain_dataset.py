@@ -87,7 +87,7 @@ def is_dataset(images: Sequence[str] | None) -> bool:
     if sets and len(images or ()) > 1:
         raise InputError(
             f"{sets[0]!r} is a data set and must be the only argument; explain each data set into "
-            "its own --output."
+            "its own --output, and quote a pattern such as 'shards/*.tar'."
         )
     return bool(sets)
 

@@ -6,7 +6,6 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeAlias, final
@@ -19,6 +18,7 @@ from saliencykit.core.errors import InputError
 from saliencykit.core.metric import Sample
 from saliencykit.core.types import Mask
 from saliencykit.data.annotations import visible_boxes
+from saliencykit.data.archives import Archives
 from saliencykit.data.batches import Batch, few_images, make_batches
 from saliencykit.data.decoding_budget import DECODING, reduced
 from saliencykit.data.description import describe_source
@@ -27,9 +27,10 @@ from saliencykit.data.image_folder import SUFFIXES
 from saliencykit.data.images import ImageBatch, as_images
 from saliencykit.data.label_lookup import class_index
 from saliencykit.data.loaded_image import LoadedImage
-from saliencykit.data.record import Record
+from saliencykit.data.record import ArchiveImage, Record, unique_names
 from saliencykit.data.sources import Labels, records_of
 from saliencykit.runs.batch_runner import OUT_OF_MEMORY
+from saliencykit.runs.division import FILE
 from saliencykit.storage.locations import is_remote
 
 Select: TypeAlias = Callable[[int, str], bool]
@@ -60,8 +61,8 @@ class Dataset:
 
     Attributes:
         black_box: Prepares the images, and has the classes.
-        count: The number of images; None for an iterable whose length is unknown, until all of it
-            was read.
+        count: The number of images; None for an iterable or archives whose length is unknown, until
+            all of it was read.
         description: What the data are, in words.
 
     Example:
@@ -75,7 +76,7 @@ class Dataset:
 
     def __init__(
         self,
-        records: Iterable[Record],
+        records: Iterable[Record] | Archives,
         black_box: BlackBox,
         *,
         classes: Mapping[str, int] | None = None,
@@ -93,6 +94,11 @@ class Dataset:
         self._taken: list[Record] = []  # by `first`, not yet by `load`
         self._kept: dict[int, LoadedImage] = {}  # opened by `first`, not yet loaded
         self.count = len(records) if isinstance(records, list) else None
+
+    @property
+    def files(self) -> list[int | None]:
+        """Of archives, the number of images in each, None until it is listed; else empty."""
+        return self._records.sizes if isinstance(self._records, Archives) else []
 
     @staticmethod
     def open(
@@ -120,6 +126,10 @@ class Dataset:
                 - `voc:FOLDER,year=2012,image_set=val` or `coco:FOLDER,annotations=FILE`, or
                   torchvision's VOCDetection or CocoDetection; an image with objects of several
                   classes comes once for each of them;
+                - webdataset's tars (with `.cls` or `.json` for labels) or Parquet files with a
+                  column `image` of bytes, of structs of bytes and path, or of paths (and, if known,
+                  `label`, `boxes` and `id`): a file, a folder of them, a pattern such as
+                  `shards/*.tar`, or a range, `shards/{000..063}.tar`;
                 - a tensor (N, C, H, W), a list, a torch data set, a DataLoader or any iterable of
                   images, of pairs (image, label), of batches of both, or of `Sample`; an image is
                   whatever `explain` takes, with float tensors in [0, 1].
@@ -172,6 +182,7 @@ class Dataset:
         self,
         *,
         select: Select | None = None,
+        files: Callable[[int], bool] | None = None,
         keep_source: Select | None = None,
         num_workers: int = 0,
     ) -> Iterator[LoadedImage]:
@@ -179,6 +190,7 @@ class Dataset:
 
         Args:
             select: Which images to open; None for all.
+            files: Which archives to read, by number; None for all.
             keep_source: Which source images to keep; None for none.
             num_workers: Threads that read, decode and resize ahead, a bounded number of images; 0:
                 each image is opened when its turn comes.
@@ -191,8 +203,8 @@ class Dataset:
             return kept if kept is not None and not keep else self._open(index, record, keep)
 
         tasks = (  # items of a user's data set are read here, in their order and in this thread
-            (index, record if index in self._kept else record.fetched())
-            for index, record in self._counted(self._one_pass())
+            (index, record if self._is_read_later(index, record) else record.fetched())
+            for index, record in self._one_pass(files)
             if select is None or select(index, record.name)
         )
         if num_workers < 1:
@@ -210,7 +222,12 @@ class Dataset:
             pool.shutdown(cancel_futures=True)
 
     def batches(
-        self, batch_size: int = 16, *, select: Select | None = None, num_workers: int = 0
+        self,
+        batch_size: int = 16,
+        *,
+        select: Select | None = None,
+        files: Callable[[int], bool] | None = None,
+        num_workers: int = 0,
     ) -> Iterator[Batch]:
         """Samples of images of one size; images without a label get the model's top class.
 
@@ -220,6 +237,7 @@ class Dataset:
         Args:
             batch_size: Images in one Sample at most, >= 1.
             select: As for `load`.
+            files: As for `load`.
             num_workers: As for `load`.
 
         Returns:
@@ -240,7 +258,7 @@ class Dataset:
         """
         if batch_size < 1:
             raise InputError(f"Dataset.batches(batch_size={batch_size}): an integer >= 1.")
-        images = self.load(select=select, num_workers=num_workers)
+        images = self.load(select=select, files=files, num_workers=num_workers)
         return make_batches(images, self.black_box, batch_size)
 
     def first(self, step: int = 1) -> Iterator[LoadedImage]:
@@ -250,7 +268,7 @@ class Dataset:
         Args:
             step: 1 for the first images; more to spread them over the data set.
         """
-        for index, record in enumerate(self._ahead()):
+        for index, record in self._ahead():
             if index % step == 0:
                 loaded = self._kept.get(index) or self._open(index, record, keep=False)
                 self._kept[index] = loaded
@@ -268,66 +286,73 @@ class Dataset:
         return few_images(self.first(step), self.black_box, count)
 
     def evenly_spaced(self, count: int | None) -> Iterator[LoadedImage]:
-        """At most `count` images, evenly spaced; the first ones where the length is unknown.
+        """At most `count` images, evenly spaced; the first ones where the length is unknown. Of
+        archives the same number from each of at most `count` of them.
 
         Args:
             count: At least 1; None for all.
         """
         if count is None or (self.count is not None and self.count <= count):
             return self.load()
+        if files := self.files:
+            numbers = {i * len(files) // count for i in range(count)}
+            most = -(-count // len(numbers))
+
+            def is_chosen(index: int, name: str) -> bool:
+                size = files[index // FILE] or 0
+                return index % FILE in {i * size // most for i in range(most)}
+
+            return islice(self.load(select=is_chosen, files=lambda n: n in numbers), count)
         if self.count is None:
             return islice(self.load(), count)
         chosen = {i * self.count // count for i in range(count)}
         return self.load(select=lambda index, _: index in chosen)
 
     def records(self) -> list[Record]:
-        """All records; those of an iterable are read and stay in memory."""
+        """All records; those of an iterable or of archives are read and stay in memory, and are
+        numbered from 0 without gaps.
+        """
         if not isinstance(self._records, list):
-            self._records = list(self._one_pass())
+            if isinstance(self._records, Archives):
+                self._kept.clear()  # by the indices until now
+            self._records = [record for _, record in self._one_pass()]
             self.count = len(self._records)
         return self._records
 
-    def _ahead(self) -> Iterator[Record]:
+    def _ahead(self) -> Iterator[tuple[int, Record]]:
         """The records from the first one on, without taking them from `load`."""
-        if isinstance(self._records, list):
-            yield from self._unique(self._records)
+        if isinstance(self._records, list | Archives):
+            yield from self._one_pass()
             return
         if self._pending is None:
-            self._pending = self._unique(self._records)
-        yield from self._taken
+            self._pending = unique_names(self._records)
+        yield from enumerate(self._taken)
         for record in self._pending:
             self._taken.append(record)
-            yield record
+            yield len(self._taken) - 1, record
 
-    def _one_pass(self) -> Iterator[Record]:
-        if isinstance(self._records, list) or self._pending is None:
-            return self._unique(self._records)
-        records = chain(self._taken, self._pending)
-        self._taken, self._pending = [], None
-        return records
-
-    def _counted(self, records: Iterator[Record]) -> Iterator[tuple[int, Record]]:
+    def _one_pass(self, files: Callable[[int], bool] | None = None) -> Iterator[tuple[int, Record]]:
+        """The records with their indices."""
+        if isinstance(self._records, Archives):
+            yield from self._records.numbered(files)
+            return
+        records = unique_names(self._records)
+        if self._pending is not None:
+            records = chain(self._taken, self._pending)
+            self._taken, self._pending = [], None
         index = -1
         for index, record in enumerate(records):
             yield index, record
         self.count = index + 1 if self.count is None else self.count
 
-    @staticmethod
-    def _unique(records: Iterable[Record]) -> Iterator[Record]:
-        """The records with names that do not repeat."""
-        seen = set[str]()
-        for index, record in enumerate(records):
-            name = record.name
-            while name in seen:
-                name = f"{name}#{index}"
-            seen.add(name)
-            yield record if name == record.name else replace(record, name=name)
+    def _is_read_later(self, index: int, record: Record) -> bool:
+        return index in self._kept or isinstance(record.image, ArchiveImage)
 
     def _open(self, index: int, record: Record, keep: bool) -> LoadedImage:
         """The image at the model's size, and its class."""
-        name, key = record.name, file_key(record.image)
+        name, record = record.name, record.fetched()
+        key = record.file_key or file_key(record.image)
         try:
-            record = record.fetched()
             if record.failure is not None:
                 raise InputError(record.failure)
             label = None
@@ -378,12 +403,15 @@ class Dataset:
         Warns:
             UserWarning: Files were replaced; the message names some.
         """
-        records = list(self._unique(self._records)) if isinstance(self._records, list) else []
+        archives = self._records if isinstance(self._records, Archives) else None
+        records = list(unique_names(self._records)) if isinstance(self._records, list) else []
         replaced, short = {}, set()
         for index, name, key, failure in known:
             if OUT_OF_MEMORY in (failure or ""):
                 short.add(index)
                 continue
+            if archives is not None and archives.is_replaced(index, name, key):
+                replaced[index] = name
             record = records[index] if index < len(records) else None
             if record is not None and record.name == name and is_replaced(record.image, key):
                 replaced[index] = name

@@ -13,6 +13,10 @@ _FORMATS = "jpg jpeg png webp bmp gif tif tiff ppm pgm avif"
 SUFFIXES = tuple(f".{name}" for name in _FORMATS.split())
 
 
+class NoImagesError(InputError):
+    """A folder has no images."""
+
+
 def read_folder(folder: str | Path, *, recursive: bool = False) -> list[Path]:
     """The images in a folder, sorted by path.
 
@@ -32,7 +36,7 @@ def read_folder(folder: str | Path, *, recursive: bool = False) -> list[Path]:
         if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
     )
     if not paths:
-        raise InputError(
+        raise NoImagesError(
             f"there are no images in {str(folder)!r}; images end in {', '.join(SUFFIXES)}."
         )
     return paths

@@ -1,8 +1,9 @@
 """The forms in which a data set can be given, as records; no image is opened here."""
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -16,11 +17,15 @@ from saliencykit.core.checks import name_of
 from saliencykit.core.errors import InputError
 from saliencykit.core.metric import Sample
 from saliencykit.core.regular_file import refuse_special_file
+from saliencykit.data import archives
 from saliencykit.data.annotations import Annotations, annotated, read_annotations
+from saliencykit.data.archives import Archives, archive_paths, archives_below, names_below
 from saliencykit.data.image_files import refuse_url
-from saliencykit.data.image_folder import folder_records
+from saliencykit.data.image_folder import NoImagesError, folder_records
+from saliencykit.data.parquet_images import ParquetImages
 from saliencykit.data.record import DatasetItem, Label, Record, split_pair
 from saliencykit.data.table import TABLES, label_of, read_labels, read_table
+from saliencykit.data.tar_archive import TarArchive
 from saliencykit.data.voc_coco import detection_records, is_detection_set, open_detection
 from saliencykit.storage.locations import is_remote, location
 
@@ -29,19 +34,22 @@ Labels: TypeAlias = str | Path | Mapping[str, Label] | Sequence[Label] | Tensor
 _VALIDATION = Path("CLS-LOC", "val")  # of ImageNet's ILSVRC tree
 _DETECTION = ("voc:", "coco:")
 _FORMS = (
-    "a folder, a CSV or JSON lines file, voc:FOLDER, coco:FOLDER,annotations=FILE, or in Python a "
-    "tensor (N, C, H, W), a list, a torch data set or an iterable of images or pairs (image, label)"
+    "a folder, a CSV or JSON lines file, a tar or Parquet file, 'shards/{000..063}.tar', "
+    "voc:FOLDER, coco:FOLDER,annotations=FILE, or in Python a tensor (N, C, H, W), a list, a torch "
+    "data set or an iterable of images or pairs (image, label)"
 )
 
 
 def is_data_set(text: str) -> bool:
-    """Whether a text names a data set (a folder, a table, `voc:` or `coco:`) and not an image.
+    """Whether a text names a data set (a folder, a table, archives, `voc:` or `coco:`) and not an
+    image.
 
     Example:
         >>> is_data_set("coco:photos,annotations=a.json"), is_data_set("cat.jpg")
         (True, False)
     """
-    return text.startswith(_DETECTION) or text.lower().endswith(TABLES) or location(text).is_dir()
+    files = (*TABLES, *archives.SUFFIXES)
+    return text.startswith(_DETECTION) or text.lower().endswith(files) or location(text).is_dir()
 
 
 def is_folder(source: object) -> bool:
@@ -80,7 +88,7 @@ def records_of(
     classes: Mapping[str, int] | None = None,
     max_images: int | None = None,
     use_labels: bool = True,
-) -> Iterable[Record]:
+) -> Iterable[Record] | Archives:
     """The records of a source of any form; a list where their number is known without reading
     images.
 
@@ -91,14 +99,19 @@ def records_of(
     """
     named = _named_labels(labels)
     objects = None if boxes is None else read_annotations(location(boxes))
+    some: Iterable[Record]
     if isinstance(source, str | os.PathLike) and not str(source).startswith(_DETECTION):
-        records, trees = _of_path(source, black_box, classes, use_labels and labels is None)
-        if named is not None:
-            records = [_labeled(record, label_of(record.name, named)) for record in records]
-        objects = objects or (trees if use_labels else None)
-        some: Iterable[Record] = records
-        if objects is not None:
-            some = _with_boxes(records, objects, black_box, classes)
+        edit = partial(_edited, named, black_box=black_box, classes=classes)
+        if files := archive_paths(source):
+            return _archives(files, labels, partial(edit, objects)).first(max_images)
+        try:
+            look_up = use_labels and labels is None
+            records, trees = _of_path(source, black_box, classes, look_up)
+        except NoImagesError:
+            if files := archives_below(location(source)):
+                return _archives(files, labels, partial(edit, objects)).first(max_images)
+            raise
+        some = edit(objects or (trees if use_labels else None), records)
     else:
         if named is not None or objects is not None:
             raise InputError(
@@ -114,6 +127,35 @@ def records_of(
         if isinstance(some, _Lazy)
         else list(islice(some, max_images))
     )
+
+
+def _archives(
+    paths: list[Path], labels: object, edit: Callable[[list[Record]], Iterable[Record]]
+) -> Archives:
+    if labels is not None and not isinstance(labels, Mapping | str | os.PathLike):
+        raise InputError("archives take labels by name: a mapping, or a table.")
+    kinds = {".tar": TarArchive, ".parquet": ParquetImages}
+    for path in paths:
+        if not is_remote(path) and not path.is_file():
+            raise InputError(f"there is no file {str(path)!r}.")
+    named = zip(paths, names_below(paths), strict=True)
+    return Archives(tuple(kinds[path.suffix.lower()](path, name) for path, name in named), edit)
+
+
+def _edited(
+    named: Mapping[str, Label] | None,
+    objects: Annotations | None,
+    records: Iterable[Record],
+    *,
+    black_box: BlackBox,
+    classes: Mapping[str, int] | None,
+) -> Iterable[Record]:
+    """The records with labels and boxes by name."""
+    if named is not None:
+        records = [_labeled(record, label_of(record.name, named)) for record in records]
+    if objects is None:
+        return records
+    return _with_boxes(records, objects, black_box, classes)
 
 
 @dataclass(frozen=True)

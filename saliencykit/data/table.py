@@ -1,8 +1,9 @@
 """Tables of images: CSV files and JSON lines with paths, labels and bounding boxes."""
 
 import csv
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from math import inf
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -47,6 +48,28 @@ def read_table(path: Path) -> list[Record]:
         raise InputError(f"{str(path)!r} has no rows.")
     _require_paths(path, list(dict.fromkeys(name for row in rows for name in row if name)))
     return [_record(path.parent, row) for row in rows]
+
+
+def row_record(name: str, image: Any, row: Mapping[str, Any]) -> Record:
+    """The record of an image with the label and the boxes of a row; see `read_table`.
+
+    Args:
+        name: Of the image.
+        image: As of `Record`.
+        row: By column.
+    """
+    named = column_named(LABELS, row)
+    label = row[named] if named else None
+    label = (label.strip() or None) if isinstance(label, str) else label
+    try:
+        boxes = None if row.get("boxes") is None else read_boxes(row["boxes"])
+    except (TypeError, ValueError, OverflowError):
+        failure = (
+            f"the boxes of {name!r} are {row['boxes']!r}; expected 'x0 y0 x1 y1;x0 y0 x1 y1' with "
+            "x0 < x1 and y0 < y1."
+        )
+        return Record(name, image, failure=failure)
+    return Record(name, image, label, boxes)
 
 
 @contextmanager
@@ -123,41 +146,30 @@ def _json_rows(path: Path) -> list[dict[str, Any]]:
 
 
 def _require_paths(path: Path, columns: list[str]) -> None:
-    if _column(PATHS, columns) is None:
+    if column_named(PATHS, columns) is None:
         have = f"the columns {', '.join(columns)}" if columns else "no columns"
         raise InputError(
             f"{str(path)!r} has {have}; paths are read from the column {', '.join(PATHS)}."
         )
 
 
-def _column(wanted: tuple[str, ...], columns: Any) -> str | None:
+def column_named(wanted: Iterable[str], columns: Iterable[Any]) -> str | None:
+    """The column that has the first of the wanted names, in any case; None if there is none."""
     known = [name for name in columns if name]
     return next((name for want in wanted for name in known if name.strip().lower() == want), None)
 
 
 def _record(folder: Path, row: Mapping[str, Any]) -> Record:
-    where, named = _column(PATHS, row), _column(LABELS, row)
+    where = column_named(PATHS, row)
     name = str(row[where] or "").strip() if where else ""
-    label = row[named] if named else None
     if not name:
         return Record("", "", failure="this row has no path.")
-    try:
-        boxes = None if row.get("boxes") is None else read_boxes(row["boxes"])
-    except (TypeError, ValueError, OverflowError):
-        return Record(
-            name,
-            name,
-            failure=f"the boxes of {name!r} are {row['boxes']!r}; expected "
-            "'x0 y0 x1 y1;x0 y0 x1 y1' with x0 < x1 and y0 < y1.",
-        )
-    label = (label.strip() or None) if isinstance(label, str) else label
-    inside, path = row.get("inside") or None, _inside(folder, name)
-    image = str(path) if is_remote(path) else path
-    inside = None if inside is None else _inside(folder, str(inside))
-    return Record(name, image, label, boxes, inside=inside)
+    inside, path = row.get("inside") or None, path_inside(folder, name)
+    record = row_record(name, str(path) if is_remote(path) else path, row)
+    return replace(record, inside=None if inside is None else path_inside(folder, str(inside)))
 
 
-def _inside(folder: Path, name: str) -> Path:
+def path_inside(folder: Path, name: str) -> Path:
     """The path of a file of the table; a relative one is inside the folder."""
     if is_remote(name) or not is_remote(folder):
         return location(name) if is_remote(name) else folder / Path(name).expanduser()

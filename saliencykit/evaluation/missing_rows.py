@@ -40,10 +40,11 @@ class MissingRows:
         maskers = self.scorer.maskers
         names = {index: name for (index, _), name in self.known.items()}
         complete = {index for index in names if all((index, m) in self.known for m in maskers)}
-        part = Division(self.processes, self.batch_size, self.data.count, names, complete)
+        data = self.data
+        part = Division(self.processes, self.batch_size, data.count, data.files, names, complete)
         done = sum(part.counts(index) for index, masker in self.known if masker in maskers)
         total = None if part.total is None else len(maskers) * part.total
-        for batch in self.data.batches(self.batch_size, select=part.is_missing):
+        for batch in data.batches(self.batch_size, select=part.is_missing, files=part.is_my_file):
             missing = [
                 name
                 for name in maskers

@@ -7,11 +7,13 @@ from typing import Any, TypeAlias, final
 
 from saliencykit.core.checks import reason_of
 from saliencykit.core.errors import InputError, SaliencyKitError
+from saliencykit.data.archives import archive_paths
 from saliencykit.explanation.dataset_explainer import explain_dataset
 from saliencykit.explanation.shard_merge import merge_shards
 from saliencykit.runs.engines import ENGINES, Shard
 from saliencykit.storage.atomic_files import writable
 from saliencykit.storage.explanation_rows import ExplainedRow
+from saliencykit.storage.locations import is_remote
 from saliencykit.storage.saved_explanations import SavedExplanations
 
 OnShard: TypeAlias = Callable[[int, int, int, int], object]
@@ -58,7 +60,8 @@ def explain_on(
     folder, local = (Path(each).expanduser().absolute() for each in (output_dir, data))
     writable(folder)
     paths = [folder, *([local] if local.exists() else [])]
-    source = str(paths[-1]) if local in paths else data  # workers have other working directories
+    # workers have other working directories
+    source = str(local) if local in paths or (archive_paths(data) and not is_remote(data)) else data
     job = ShardJob(load, source, {"output_dir": folder, "num_workers": 1} | options)
     done, explained, failed, errors = 0, 0, 0, dict[Shard, Exception]()
     cluster = {"num_workers": num_workers, "address": address, "gpus": gpus, "paths": paths}

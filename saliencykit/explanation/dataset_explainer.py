@@ -1,5 +1,6 @@
 """explain_dataset(): a data set, explained row by row into a directory."""
 
+import warnings
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
@@ -147,7 +148,13 @@ def explain_dataset(
     run = ExplanationsDirectory(location(output_dir))
     refuse_inside(run.path, data, "explain_dataset")
     form = format or _format_of(run.path, resume)
-    part = Division(processes, batch_size, images.count)
+    part = Division(processes, batch_size, images.count, images.files)
+    if len(images.files) > 1 and not part.by_file:
+        warnings.warn(
+            f"{len(images.files)} files for {processes.count} processes: they share the rows of "
+            "each file, and each reads all files; with as many files, each reads only its own.",
+            stacklevel=2,
+        )
     with ExitStack() as held:
         held.enter_context(rng.isolated(black_box.device))
         if processes.leads:
@@ -156,14 +163,14 @@ def explain_dataset(
                 run.clear()
             run.begin(_manifest(worker, images, max_images, batch_size, form), images, part)
         if processes.is_shard:
-            ShardNote(command()).write(run.path, processes)
+            ShardNote(command(), files=images.files).write(run.path, processes)
         processes.wait()
         held.enter_context(same_threads(run.path))
         job = DatasetJob(worker, run, form, overlays, default_num_workers(num_workers, data))
         job.work(images, replace(part, names=run.known()), on_row)
         processes.wait()
         if processes.is_shard:
-            ShardNote(command(), images.count).write(run.path, processes)
+            ShardNote(command(), images.count, images.files).write(run.path, processes)
         elif processes.leads:
             run.finish()
         processes.wait()

@@ -48,6 +48,7 @@ class DatasetJob:
         done, total, turn = sum(map(part.counts, part.names)), part.total, None
         ahead = images.load(
             select=part.is_missing,
+            files=part.is_my_file,
             keep_source=lambda index, _: index < self.overlays,
             num_workers=self.threads,
         )

@@ -3,7 +3,8 @@
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, final
 
@@ -28,10 +29,12 @@ class ShardNote:
     Attributes:
         command: The command line.
         images: The number of images of the data set; None while it is unknown.
+        files: Of archives, the number of images in each; None where the shard did not read it.
     """
 
     command: str = ""
     images: Count | None = None
+    files: list[Count | None] = field(default_factory=list)
 
     def write(self, run: Path, processes: Processes) -> None:
         """Write `shards/3-of-64.json`.
@@ -75,9 +78,7 @@ def merge_shards(output_dir: str | Path) -> SavedExplanations:
     if not notes:
         raise InputError(f"{run.path} has no shards; write explain_dataset(shard=(0, 4)) first.")
     saved = SavedExplanations.load(run.path)
-    counts = (saved.manifest.get("images"), *(note.images for note in notes.values()))
-    images = max((count for count in counts if count is not None), default=None)
-    _refuse_unfinished(run, saved.manifest, notes, images)
+    _refuse_unfinished(run, saved.manifest, notes)
     with run_in(run.path, resume=True):
         run.finish()
     return saved
@@ -89,23 +90,28 @@ def _notes(folder: Path) -> Iterator[tuple[tuple[int, int], ShardNote]]:
             yield (int(named[1]), int(named[2])), typed(read_json(path), ShardNote, path)
 
 
+def _largest(*counts: int | None) -> int | None:
+    return max((count for count in counts if count is not None), default=None)
+
+
 def _refuse_unfinished(
     run: ExplanationsDirectory,
     manifest: dict[str, Any],
     notes: dict[tuple[int, int], ShardNote],
-    images: int | None,
 ) -> None:
     """Refuse a run in which images are missing: of the shards of the smallest division."""
     known, count = run.known(), min(count for _, count in notes)
+    images = _largest(manifest.get("images"), *(note.images for note in notes.values()))
+    sizes = zip_longest(*(note.files for note in notes.values()))
+    files = [_largest(*size) for size in sizes]
     lacking: list[str] = []
     shards: list[int] = []
     for rank in range(count):
-        part = Division(Processes(rank, count), int(manifest.get("batch") or 1), images)
-        own = sum(map(part.is_mine, range(images or 0)))
-        there = sum(map(part.counts, known))
-        if images is None or there < own:
-            state = f"{there} of {own} images" if (rank, count) in notes else "not started"
-            lacking.append(f"{rank}/{count} ({state})")
+        part = Division(Processes(rank, count), int(manifest.get("batch") or 1), images, files)
+        own, there = part.total, sum(map(part.counts, known))
+        if own is None or there < own:
+            state = f"{there} of {'?' if own is None else own} images"
+            lacking.append(f"{rank}/{count} ({state if (rank, count) in notes else 'not started'})")
             shards.append(rank)
     if not shards:
         return

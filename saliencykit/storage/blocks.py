@@ -6,6 +6,7 @@ is written beside its place and moved there, so that a run is the list of its bl
 from them, processes that know nothing of each other write their own, and nothing is merged.
 """
 
+import importlib
 import io
 import re
 from collections.abc import Collection, Iterator, Mapping
@@ -108,9 +109,8 @@ class Block:
         return self.path.with_suffix(".safetensors")
 
     def _table(self, columns: list[str]) -> list[dict[str, Any]]:
-        parquet = _parquet()
         try:
-            table = parquet.read_table(io.BytesIO(read_bytes(self.path)), columns=columns)
+            table = parquet().read_table(io.BytesIO(read_bytes(self.path)), columns=columns)
             rows: list[dict[str, Any]] = table.to_pylist()
             return rows
         except Exception as error:  # pyarrow has many
@@ -233,7 +233,7 @@ def _converted(row: dict[str, Any]) -> list[ExplainedRow]:
 
 def _table_of(rows: list[ExplainedRow], maps: Mapping[int, Tensor]) -> bytes:
     """A Parquet file of rows, each with its mask."""
-    parquet = _parquet()
+    writer = parquet()
     import pyarrow
 
     masks = [encoded(maps[row.index]) if row.index in maps else None for row in rows]
@@ -243,13 +243,17 @@ def _table_of(rows: list[ExplainedRow], maps: Mapping[int, Tensor]) -> bytes:
         for name, kind in ExplainedRow.columns().items()
     }
     file = io.BytesIO()
-    parquet.write_table(pyarrow.table(columns), file, compression="zstd")
+    writer.write_table(pyarrow.table(columns), file, compression="zstd")
     return file.getvalue()
 
 
-def _parquet() -> Any:
+def parquet() -> Any:
+    """The module of pyarrow.
+
+    Raises:
+        InputError: It is missing.
+    """
     try:
-        from pyarrow import parquet
+        return importlib.import_module("pyarrow.parquet")
     except ImportError as error:
         raise InputError("Parquet files need pyarrow; pip install 'saliencykit[data]'.") from error
-    return parquet
