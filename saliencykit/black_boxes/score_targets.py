@@ -21,6 +21,7 @@ from saliencykit.core.types import Images, Logits, Target
 
 _MAPS = ("out", "logits", "masks")
 _EMBEDDINGS = ("image_embeds", "pooler_output", "embeddings", "features", "logits")
+_ROUNDING = 1e-3  # of an overlap: bounding boxes of one detection in batches of different sizes
 
 
 @final
@@ -176,7 +177,9 @@ class DetectionScore:
         sides = torch.minimum(boxes[:, 2:], mine[2:]) - torch.maximum(boxes[:, :2], mine[:2])
         shared = sides.clamp_min(0).prod(1)
         union = (boxes[:, 2:] - boxes[:, :2]).prod(1) + (mine[2:] - mine[:2]).prod() - shared
-        return shared / union.clamp_min(1e-12)
+        overlap = shared / union.clamp_min(1e-12)
+        # at full overlap the gradient jumps, and rounding errors would choose its sign
+        return overlap.detach().where(overlap > 1 - _ROUNDING, overlap)
 
 
 def read_scores(target: Target, answer: object, batch_size: int, who: str) -> Logits:
