@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from saliencykit.black_boxes.pixel_range import is_deep
 from saliencykit.core.errors import InputError
 
 
@@ -35,7 +36,7 @@ def eight_bit(image: Image.Image, channels: int = 3) -> Image.Image:
             f"(B, {channels}, H, W)."
         )
     mode = "L" if channels == 1 else "RGB"
-    if image.mode.startswith(("I", "F")):  # I, F, I;16 and its byte orders: PIL would clip at 255
+    if is_deep(image):  # PIL would clip at 255
         values = np.asarray(image)
         white = image.info.get("white") or white_level(values)
         image = Image.fromarray(np.rint((values / white).clip(0, 1) * 255).astype(np.uint8))
@@ -70,15 +71,15 @@ def white_level(values: "np.ndarray[Any, np.dtype[Any]]") -> float:
     if not np.isfinite([low, high]).all() or low < 0 or (is_float and high > 255):
         raise InputError(
             f"an image of {values.dtype} has values from {low:.4g} to {high:.4g}; a pixel is in "
-            f"[0, 1]: write ((x - {low:.4g}) / {max(high - low, 1):.4g}).clip(0, 1) for the array "
-            "x, or a window of your own."
+            f"[0, 1]: write pixel_range=({low:.4g}, {max(high, low + 1):.4g}), the values of black "
+            "and white."
         )
     if high <= 1:
         return 1.0 if is_float else 255.0
     white = 255.0 if high <= 255 else 4095.0 if high <= 4095 else 65535.0
     warnings.warn(
         f"an image of {values.dtype} does not say which value is white; {white:.0f} is assumed. To "
-        f"say it, write explain(model, numpy.asarray(PIL.Image.open(path)) / {white:.0f}).",
+        f"say it, write pixel_range=(0, {white:.0f}), or --pixel-range 0 {white:.0f}.",
         stacklevel=2,
     )
     return white
@@ -93,7 +94,7 @@ def declared_white(image: Image.Image) -> float | None:
     Args:
         image: As Pillow opened it.
     """
-    if not image.mode.startswith(("I", "F")):
+    if not is_deep(image):
         return None
     if image.format == "PPM":
         return 65535.0

@@ -21,6 +21,7 @@ from saliencykit.black_boxes.options import (
     check_size,
     height_width,
 )
+from saliencykit.black_boxes.pixel_range import checked_pixel_range
 from saliencykit.black_boxes.preprocessing import FITS, INTERPOLATIONS, Fit, fit_image
 from saliencykit.black_boxes.score_targets import read_scores
 from saliencykit.core.black_box import BlackBox
@@ -70,6 +71,8 @@ class TorchBlackBox(BlackBox):
         max_batch_size: The largest batch that the model gets. None: no limit.
         forward_args: Further inputs of a model that takes several: a tuple, passed after the
             images, or a dict; see `ExtraInputs`.
+        pixel_range: The values of black and white in raw images of more than 8 bits; see
+            `with_pixel_range`.
         assumed: Where mean, std and size come from if nobody has given them; for the repr.
 
     Raises:
@@ -95,6 +98,7 @@ class TorchBlackBox(BlackBox):
     class_names: Sequence[str] | None = field(default=None, repr=False)
     max_batch_size: int | None = None
     forward_args: Sequence[Any] | Mapping[str, Any] | None = field(default=None, repr=False)
+    pixel_range: tuple[float, float] | None = None
     assumed: str = ""
     _state: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 
@@ -120,6 +124,8 @@ class TorchBlackBox(BlackBox):
         check_max_batch_size(self.max_batch_size, who)
         check_choices(self, who, fit=FITS, interpolation=INTERPOLATIONS)
         check_choices(self, who, output=OUTPUTS, probabilities=(False, True))
+        if self.pixel_range is not None:
+            object.__setattr__(self, "pixel_range", checked_pixel_range(self.pixel_range))
         if self.forward_args is not None:  # from here on, the model takes images alone
             object.__setattr__(self, "model", ExtraInputs(self.model, self.forward_args))
             object.__setattr__(self, "forward_args", None)
@@ -128,6 +134,7 @@ class TorchBlackBox(BlackBox):
         """The configuration, without the model's layers."""
         statistics = f", mean={tuple(self.mean)}, std={tuple(self.std or ())}" if self.mean else ""
         options = f"{statistics}, size={self.size}, output={self.output!r}"
+        options += f", pixel_range={self.pixel_range}" if self.pixel_range else ""
         options += f", assumed={self.assumed!r}" if self.assumed and self.mean else ""
         return f"TorchBlackBox({name_of(self.model)}{options})"
 

@@ -4,6 +4,7 @@ import os
 
 import torch
 
+from saliencykit.black_boxes.pixel_range import with_pixel_range
 from saliencykit.black_boxes.surrogate import Surrogate
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.black_box import BlackBox
@@ -11,12 +12,15 @@ from saliencykit.core.errors import InputError
 from saliencykit.registry.coerce import as_black_box
 
 
-def black_box_on_device(model: str, device: str) -> BlackBox:
+def black_box_on_device(
+    model: str, device: str, pixel_range: tuple[float, float] | None = None
+) -> BlackBox:
     """A model by name, on a device.
 
     Args:
         model: `demo`, `timm:resnet18`, ...
         device: `auto` (the best available), `cpu`, `cuda`, `cuda:1`, `mps`.
+        pixel_range: See `with_pixel_range`.
 
     Raises:
         RegistryError: The name is unknown.
@@ -37,7 +41,7 @@ def black_box_on_device(model: str, device: str) -> BlackBox:
         raise InputError(
             f"--device {device}: {model} chooses its own device; leave the option out."
         )
-    return black_box
+    return with_pixel_range(black_box, pixel_range)
 
 
 def best_device() -> str:

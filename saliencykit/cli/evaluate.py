@@ -14,6 +14,7 @@ from saliencykit.cli.options import (
     Data,
     Device,
     Model,
+    PixelRange,
     Resume,
     Seed,
     is_main_process,
@@ -83,6 +84,7 @@ def evaluate(
     baselines: Baselines = True,
     report_images: ReportImages = 12,
     batch_size: BatchSize = 16,
+    pixel_range: PixelRange = None,
     device: Device = "auto",
     seed: Seed = 0,
     resume: Resume = True,
@@ -92,7 +94,7 @@ def evaluate(
     workflows.use_idle_cores()
     started = time.perf_counter()
     main = is_main_process()
-    black_box = workflows.black_box_on_device(model, device)
+    black_box = workflows.black_box_on_device(model, device, pixel_range)
     with (
         resumable(f"the rows in {output}", (output / "settings.json").exists),
         progress("preparing", unit="rows", quiet=not main or as_json) as update,

@@ -14,6 +14,7 @@ from saliencykit.cli.options import (
     AsJson,
     Device,
     Model,
+    PixelRange,
     Repeats,
     Seed,
     as_label,
@@ -80,6 +81,7 @@ def explain(
     masker: Masker = None,
     budget: Budget = None,
     alternative: Alternative = None,
+    pixel_range: PixelRange = None,
     device: Device = "auto",
     seed: Seed = 0,
     output: Output = Path("explanation"),
@@ -104,6 +106,7 @@ def explain(
     """Explain which pixels a prediction rests on: overlays, masks, and what they keep and drop."""
     shared: dict[str, Any] = {"model": model, "masker": masker, "budget": budget, "seed": seed}
     shared |= {"output": output, "device": device, "as_json": as_json}
+    shared["pixel_range"] = pixel_range
     video = explain_video.is_video(images, output)
     if not video and not explain_dataset.is_dataset(images):
         shared |= {"alternative": alternative, "verify": verify, "regions": regions}
@@ -111,13 +114,15 @@ def explain(
         shared |= {"sufficient": sufficient, "destroying": destroying}
         _explain_images(images, label or [], against, **shared)
         return
-    if len(label or []) > 1 or regions > 1 or sufficient or destroying or (video and against):
+    of_images = against or pixel_range
+    if len(label or []) > 1 or regions > 1 or sufficient or destroying or (video and of_images):
         raise InputError(
             "several --label, --regions, --sufficient, --destroying and, for a video, --against "
-            "are for image files; give one class for a data set or a video."
+            "and --pixel-range are for image files; give one class for a data set or a video."
         )
     shared["label"] = label[0] if label else None
     if video:
+        del shared["pixel_range"]
         explain_video.explain_video(images or [], fps=fps, smoothing=smoothing, **shared)
         return
     shared |= {"alternative": alternative, "verify": verify, "against": against}
@@ -138,6 +143,7 @@ def _explain_images(
     device: str,
     style: Style,
     as_json: bool,
+    pixel_range: tuple[float, float] | None,
     **options: Any,
 ) -> None:
     workflows.use_idle_cores()
@@ -145,7 +151,7 @@ def _explain_images(
     with output_directory(output):
         workflows.refuse_run(output)
         started = time.perf_counter()
-        black_box = workflows.black_box_on_device(model, device)
+        black_box = workflows.black_box_on_device(model, device, pixel_range)
         description = f"explaining {len(sources)} image{'s' if len(sources) > 1 else ''}"
         with progress(description, unit="evaluations", quiet=as_json) as update:
             answer = workflows.explain(

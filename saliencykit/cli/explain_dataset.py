@@ -102,13 +102,14 @@ def explain_dataset(
     output: Path,
     device: str,
     as_json: bool,
+    pixel_range: tuple[float, float] | None,
     **options: Any,
 ) -> None:
     """Explain a data set into a directory, and print a summary."""
     workflows.use_idle_cores()
     started = time.perf_counter()
     main = is_main_process()
-    load = partial(_black_box, model, device, against)
+    load = partial(_black_box, model, device, pixel_range, against)
     with (
         resumable(f"the rows in {output}", (output / "manifest.json").exists),
         progress(
@@ -139,8 +140,10 @@ def explain_dataset(
         raise typer.Exit(3)
 
 
-def _black_box(model: str, device: str, against: str | None) -> "workflows.BlackBox":
-    black_box = workflows.black_box_on_device(model, device)
+def _black_box(
+    model: str, device: str, pixel_range: tuple[float, float] | None, against: str | None
+) -> "workflows.BlackBox":
+    black_box = workflows.black_box_on_device(model, device, pixel_range)
     target = workflows.contrast(as_label(against))
     return workflows.with_target(black_box, target) if target else black_box
 

@@ -11,6 +11,7 @@ from saliencykit.cli.console import progress, say
 from saliencykit.cli.options import (
     Device,
     Model,
+    PixelRange,
     Resume,
     Seed,
     is_main_process,
@@ -39,6 +40,7 @@ def fit(
     ] = None,
     batch_size: Annotated[int, typer.Option(help="Batch size.", min=2)] = 16,
     mixed_precision: Annotated[str, typer.Option(help="no or bf16.")] = "no",
+    pixel_range: PixelRange = None,
     device: Device = "auto",
     seed: Seed = 0,
     resume: Resume = True,
@@ -57,7 +59,7 @@ def fit(
         progress("preparing", unit="steps", quiet=not main) as update,
     ):
         masker = workflows.fit(
-            workflows.black_box_on_device(model, device),
+            workflows.black_box_on_device(model, device, pixel_range),
             data,
             encoder=cast(Any, encoder),
             objective=objective,

@@ -9,7 +9,7 @@ import typer
 
 from saliencykit.cli import workflows
 from saliencykit.cli.console import emit_json, print_table, progress, say
-from saliencykit.cli.options import AsJson, Device, Seed, resumable, training_directory
+from saliencykit.cli.options import AsJson, Device, PixelRange, Seed, resumable, training_directory
 
 
 def fit_surrogate(
@@ -31,6 +31,7 @@ def fit_surrogate(
         int | None, typer.Option(help="Training steps. Default: by the number of queries.", min=1)
     ] = None,
     batch_size: Annotated[int, typer.Option(help="Batch size.", min=2)] = 64,
+    pixel_range: PixelRange = None,
     device: Device = "auto",
     seed: Seed = 0,
     resume: Annotated[
@@ -47,7 +48,7 @@ def fit_surrogate(
         progress("preparing", quiet=as_json) as update,
     ):
         surrogate = workflows.fit_surrogate(
-            workflows.black_box_on_device(model, "auto"),
+            workflows.black_box_on_device(model, "auto", pixel_range),
             data,
             network=network,
             alternative=alternative,

@@ -28,6 +28,13 @@ BatchSize: TypeAlias = Annotated[int, typer.Option(help="Batch size.", min=1)]
 Repeats: TypeAlias = Annotated[
     int, typer.Option(help="Queries to average, for models that are not deterministic.", min=1)
 ]
+PixelRange: TypeAlias = Annotated[
+    tuple[float, float] | None,
+    typer.Option(
+        help="Values of black and white in images of more than 8 bits, e.g. 0 4095. Default: what "
+        "the file declares."
+    ),
+]
 Resume: TypeAlias = Annotated[bool, typer.Option(help="Resume from existing results.")]
 AsJson: TypeAlias = Annotated[
     bool, typer.Option("--json", help="Print the result as JSON on stdout, and nothing else.")

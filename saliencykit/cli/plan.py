@@ -9,7 +9,7 @@ import typer
 
 from saliencykit.cli import workflows
 from saliencykit.cli.console import complain, emit_json, print_table, say
-from saliencykit.cli.options import AsJson, BatchSize, Data, Model, as_label
+from saliencykit.cli.options import AsJson, BatchSize, Data, Model, PixelRange, as_label
 
 _ARRAY = 64  # jobs
 
@@ -24,22 +24,24 @@ def plan(
     ] = None,
     verify: Annotated[bool, typer.Option(help="As for explain.")] = True,
     batch_size: BatchSize = 16,
+    pixel_range: PixelRange = None,
     output: Annotated[Path, typer.Option(help="Run directory of the commands.")] = Path("run"),
     as_json: AsJson = False,
 ) -> None:
     """Measure 32 images, and print time, memory, bytes and commands for many."""
     gpu = workflows.best_device().startswith("cuda")
     found = workflows.plan_run(
-        workflows.black_box_on_device(model, "cpu"),
+        workflows.black_box_on_device(model, "cpu", pixel_range),
         data,
         images=images,
         masker=masker,
         label=as_label(label),
         verify=verify,
         batch_size=batch_size,
-        gpu_model=workflows.black_box_on_device(model, "cuda") if gpu else None,
+        gpu_model=workflows.black_box_on_device(model, "cuda", pixel_range) if gpu else None,
     )
     options = ["--batch-size", str(batch_size)] if batch_size != 16 else []
+    options += [] if pixel_range is None else ["--pixel-range", *map(str, pixel_range)]
     for name, value in (("masker", masker), ("label", label)):
         options += [] if value is None else [f"--{name}", value]
     line = shlex.join(

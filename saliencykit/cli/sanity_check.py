@@ -8,7 +8,7 @@ import typer
 
 from saliencykit.cli import workflows
 from saliencykit.cli.console import emit_json, print_table, progress, say
-from saliencykit.cli.options import AsJson, BatchSize, Data, Device, Model, Seed
+from saliencykit.cli.options import AsJson, BatchSize, Data, Device, Model, PixelRange, Seed
 from saliencykit.core.errors import InputError
 from saliencykit.storage.atomic_files import writable
 
@@ -47,6 +47,7 @@ def sanity_check(
         int, typer.Option(help="Maximum number of images, evenly spaced.", min=2)
     ] = 300,
     batch_size: BatchSize = 16,
+    pixel_range: PixelRange = None,
     device: Device = "auto",
     seed: Seed = 0,
     output: Annotated[
@@ -60,7 +61,7 @@ def sanity_check(
     started = time.perf_counter()
     with progress("preparing", quiet=as_json) as update:
         report = workflows.sanity_checks(
-            workflows.black_box_on_device(model, device),
+            workflows.black_box_on_device(model, device, pixel_range),
             masker,
             data,
             checks=check,

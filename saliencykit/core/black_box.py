@@ -45,6 +45,8 @@ class BlackBox(ABC):
         source_module: The user's own module, if `module` is an optimized copy; else the same.
         baseline_color: The raw color that normalization maps to 0, one value per channel; None
             without normalization.
+        pixel_range: Which values are black and white in raw images of more than 8 bits; None: what
+            the file declares, else a guess with a warning.
 
     Example:
         >>> class Brightness(BlackBox):
@@ -66,6 +68,7 @@ class BlackBox(ABC):
     class_names: Sequence[str] | None = None
     module: "nn.Module | None" = None
     baseline_color: tuple[float, ...] | None = None
+    pixel_range: tuple[float, float] | None = None
 
     @property
     def source_module(self) -> "nn.Module | None":

@@ -31,7 +31,7 @@ class BlackBoxWrapper(BlackBox):
         self.max_batch_size = black_box.max_batch_size
         self.class_names: Sequence[str] | None = black_box.class_names
         self.module = black_box.module
-        self.baseline_color = black_box.baseline_color
+        self.baseline_color, self.pixel_range = black_box.baseline_color, black_box.pixel_range
 
     def __repr__(self) -> str:
         """That of the black box inside."""

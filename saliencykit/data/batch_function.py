@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, fields, replace
 from typing import Any, final
 
+from saliencykit.black_boxes.pixel_range import with_pixel_range
 from saliencykit.core import checks, rng
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of, reason_of
@@ -33,6 +34,7 @@ class BatchFunction(ABC):
         label: The class for all images: an index, a name, or `top` for the model's top class. None:
             the column `label`, or the top class where it gives none.
         classes: The data set's class names and their indices in the model.
+        pixel_range: As for `explain`.
         seed: Random seed, >= 0.
         batch_size: Images that go through the model together, >= 1; batches may be larger.
 
@@ -44,6 +46,7 @@ class BatchFunction(ABC):
     _: KW_ONLY
     label: Label | None = None
     classes: Mapping[str, int] | None = None
+    pixel_range: tuple[float, float] | None = None
     seed: int = 0
     batch_size: int = 16
 
@@ -74,7 +77,7 @@ class BatchFunction(ABC):
     @functools.cached_property
     def black_box(self) -> BlackBox:
         """The model, loaded in this process."""
-        return as_black_box(loaded(self.model))
+        return with_pixel_range(as_black_box(loaded(self.model)), self.pixel_range)
 
     def images(self, records: Sequence[Record]) -> Dataset:
         """The images with the classes to explain."""

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias, final
 
 from torch import Tensor
 
+from saliencykit.black_boxes.pixel_range import with_pixel_range
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import reason_of
 from saliencykit.core.errors import InputError
@@ -111,6 +112,7 @@ class Dataset:
         max_images: int | None = None,
         use_labels: bool = True,
         inside: str | Path | None = None,
+        pixel_range: tuple[float, float] | None = None,
     ) -> "Dataset":
         """List a data set; no image is opened.
 
@@ -146,6 +148,8 @@ class Dataset:
             inside: A folder of images named like the source's (`cats/1.jpg` or `1.jpg`; any suffix)
                 and of their sizes, white where the evidence should be, such as outlines of the
                 objects; or the column `inside` of a table.
+            pixel_range: The values of black and white in images of more than 8 bits; None: those of
+                `black_box`, see `with_pixel_range`.
 
         Raises:
             InputError: The source cannot be used: it does not exist, or its form is unknown; or
@@ -158,6 +162,7 @@ class Dataset:
             )
         if max_images is not None and (not isinstance(max_images, int) or max_images < 1):
             raise InputError(f"max_images={max_images!r}: an integer >= 1, or None for all images.")
+        black_box = with_pixel_range(black_box, pixel_range)
         records = records_of(
             source,
             black_box,
@@ -174,7 +179,8 @@ class Dataset:
             use_labels=use_labels,
             description=describe_source(
                 source, labels=labels, boxes=boxes, classes=classes, inside=inside
-            ),
+            )
+            + ("" if black_box.pixel_range is None else f", pixel range {black_box.pixel_range}"),
             inside=None if inside is None else Path(inside).expanduser(),
         )
 

@@ -9,6 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from saliencykit.black_boxes.pil_modes import white_level
+from saliencykit.black_boxes.pixel_range import in_range
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import finite_rows
 from saliencykit.core.errors import InputError
@@ -70,7 +71,9 @@ def tensor_rows(tensor: Tensor, name: str, black_box: BlackBox) -> list[tuple[st
     if tensor.dtype == torch.uint8:
         array = rows.permute(0, 2, 3, 1).cpu().numpy()
         return _raw_rows(array, name, black_box)
-    if not tensor.is_floating_point():
+    if black_box.pixel_range is not None and tensor.dtype != torch.bool:
+        rows = rows.double()  # of any number type: they are scaled
+    elif not tensor.is_floating_point():
         raise InputError(
             f"{name} is a tensor of {tensor.dtype}; expected float, or uint8 in 0..255: write "
             f"{_integer_advice(tensor, 'x.to(torch.uint8)', 'x.float()')}."
@@ -88,9 +91,10 @@ def array_rows(
     """The named raw images of an array.
 
     Args:
-        array: (H, W), (H, W, C) or (B, H, W, C): uint8, uint16, bool, or float in [0, 1].
+        array: (H, W), (H, W, C) or (B, H, W, C): uint8, uint16, bool, or float in [0, 1]; with a
+            pixel range numbers of any type.
         name: For messages.
-        black_box: Says whether four channels are its own or RGBA.
+        black_box: Says whether four channels are its own or RGBA, and has the pixel range.
 
     Raises:
         InputError: It has another shape, number type or range; the message says what to write.
@@ -112,7 +116,8 @@ def array_rows(
             f"{name} is an array of shape {shape}; expected (H, W, C) with C up to "
             f"{_MOST_CHANNELS}, (H, W), or (B, H, W, C).{advice}"
         )
-    if array.dtype.kind != "f" and array.dtype not in (np.uint8, np.uint16, np.bool_):
+    usual = array.dtype.kind == "f" or array.dtype in (np.uint8, np.uint16, np.bool_)
+    if not usual and (black_box.pixel_range is None or array.dtype.kind not in "iu"):
         is_number = array.dtype.kind in "iu"
         advice = "x.astype('uint8')"
         advice = _integer_advice(array, advice, "x.astype(float)") if is_number else advice
@@ -128,7 +133,9 @@ def _raw_rows(
     rows: "np.ndarray[Any, np.dtype[Any]]", name: str, black_box: BlackBox
 ) -> list[tuple[str, ReadImage]]:
     """The named raw images of an array (B, H, W, C)."""
-    if rows.dtype == np.uint16:
+    if black_box.pixel_range is not None and rows.dtype not in (np.uint8, np.bool_):
+        rows = in_range(rows, black_box.pixel_range)
+    elif rows.dtype == np.uint16:
         rows = rows / np.float32(white_level(rows))
     # four channels are RGBA, unless the model takes four
     color, last = black_box.baseline_color, rows.shape[-1]
@@ -150,7 +157,7 @@ def _integer_advice(values: Any, as_bytes: str, as_float: str) -> str:
     if low >= 0 and 1 < high <= 255:
         return as_bytes
     if low < 0:
-        return f"((x - {low:.0f}) / {max(high - low, 1):.0f}).clip(0, 1), or your own window"
+        return f"pixel_range=({low:.0f}, {max(high, low + 1):.0f}), the values of black and white"
     return as_float if high <= 1 else f"x / {4095 if high <= 4095 else 65535}, the value of white"
 
 

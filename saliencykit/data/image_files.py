@@ -118,7 +118,7 @@ def upright_image(image: Image.Image, name: str) -> Image.Image:
         upright = ImageOps.exif_transpose(image)
     except Exception:  # broken EXIF data do not matter
         upright = image.copy()
-    white = declared_white(image)
+    upright.format, white = image.format, declared_white(image)
     if white is not None:
         upright.info["white"] = white
     return upright

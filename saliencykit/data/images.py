@@ -9,7 +9,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from saliencykit.black_boxes.pixel_range import in_range, is_deep
 from saliencykit.core.black_box import BlackBox
+from saliencykit.core.black_box_wrapper import BlackBoxWrapper
 from saliencykit.core.checks import finite_rows, name_of
 from saliencykit.core.errors import ContractError, InputError
 from saliencykit.core.geometry import Geometry
@@ -60,7 +62,8 @@ def as_images(
     Paths, PIL images (rotated as their EXIF data says), uint8 arrays and tensors, and float arrays
     (H, W, C) in [0, 1], which are rounded to 8 bits, are raw and go through `black_box.prepare`.
     Arrays of other numbers of channels are raw too, must have the model's size, and keep their
-    precision. Float tensors are used as they are.
+    precision. Float tensors are used as they are. With a `black_box.pixel_range`, everything raw of
+    more than 8 bits is scaled by it.
 
     Args:
         image: A path, a PIL image, a numpy array (H, W, C), (H, W) or (B, H, W, C), a tensor (C,
@@ -99,7 +102,7 @@ def as_images(
         places: list[Geometry | None] = []
         for source, thing in read:
             part, place = (
-                _checked(thing, kind, source)
+                _checked(thing, kind, source, black_box)
                 if isinstance(thing, Tensor)
                 else _banded(thing.values, black_box, source)
                 if isinstance(thing, Bands)
@@ -146,6 +149,8 @@ def _kind(
 
 def _has_own_inputs(black_box: BlackBox) -> bool:
     """Does the model take inputs of its own: a torch module, not a function or a service?"""
+    while isinstance(black_box, BlackBoxWrapper):
+        black_box = black_box.black_box
     return type(black_box).without_preprocessing is not BlackBox.without_preprocessing
 
 
@@ -155,23 +160,48 @@ def _read(item: Any, row: int | None, black_box: BlackBox) -> list[tuple[str, Re
     if isinstance(item, str | os.PathLike):
         refuse_url(str(item))
         path = location(item)
-        return [(str(path), open_image(path))]
+        return [(str(path), _scaled(open_image(path), black_box, str(path)))]
     if isinstance(item, bytes):
-        return [(name, decoded_image(item, name))]
+        return [(name, _scaled(decoded_image(item, name), black_box, name))]
     if isinstance(item, Tensor):
         return tensor_rows(item.detach().as_subclass(Tensor), name, black_box)
     if isinstance(item, np.ndarray):
         return array_rows(item, name, black_box)
     if isinstance(item, Image.Image):
         name = str(getattr(item, "filename", "")) or name
-        return [(name, upright_image(item, name))]
+        return [(name, _scaled(upright_image(item, name), black_box, name))]
     raise InputError(
         f"{name} is a {name_of(item)}; an image is a path, the bytes of an image file, a PIL "
         "image, a numpy array (H, W, C), a tensor (C, H, W) or (B, C, H, W), or a list of these."
     )
 
 
-def _checked(tensor: Tensor, kind: Literal["raw", "normalized"], name: str) -> tuple[Tensor, None]:
+def _scaled(image: Image.Image, black_box: BlackBox, name: str) -> Image.Image:
+    """An image of 8 bits, scaled by the pixel range of the black box where it has one."""
+    if black_box.pixel_range is None or not is_deep(image):
+        return image
+    if image.format == "PPM":
+        raise InputError(
+            f"{name} is a PGM file, which declares its own white; Pillow has scaled it. Leave "
+            "pixel_range= out for such files, or give arrays."
+        )
+    values = np.asarray(image)
+    if not np.isfinite(values).all():
+        raise InputError(f"{name} holds NaN or infinite values; clean or drop it.")
+    scaled = np.rint(in_range(values, black_box.pixel_range) * 255).astype(np.uint8)
+    return Image.fromarray(scaled)
+
+
+def _checked(
+    tensor: Tensor, kind: Literal["raw", "normalized"], name: str, black_box: BlackBox
+) -> tuple[Tensor, None]:
+    if black_box.pixel_range is not None:
+        if kind == "normalized":
+            raise InputError(
+                f"{name} is a tensor that model(x) takes, and pixel_range= is for raw images; "
+                "leave it out, or write inputs='raw' for a black box with mean and std."
+            )
+        tensor = torch.from_numpy(in_range(tensor.numpy(), black_box.pixel_range))
     low, high = (float(v) for v in tensor.aminmax())
     if kind == "raw" and (low < -SLACK or high > 1 + SLACK):
         raise InputError(

@@ -62,6 +62,7 @@ class BatchScorer(BatchFunction):
             the column `label`, or the top class where it gives none.
         classes: The data set's class names and their indices in the model, where these are not the
             model's own names.
+        pixel_range: As for `explain`.
         seed: Random seed, >= 0.
         batch_size: Images that go through the model together, >= 1; batches may be larger.
 

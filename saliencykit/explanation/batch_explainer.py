@@ -52,6 +52,7 @@ class BatchExplainer(BatchFunction):
             class. None: the column `label`, or the top class where it gives none.
         classes: The data set's class names and their indices in the model, where these are not the
             model's own names.
+        pixel_range: As for `explain`.
         verify: Query the model with the mask kept and with the mask replaced: two more passes.
         seed: Random seed, >= 0.
         batch_size: Images that go through the model together, >= 1; batches may be larger.

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from saliencykit.black_boxes.pixel_range import with_pixel_range
 from saliencykit.black_boxes.repeated import averaged
 from saliencykit.core import checks, rng
 from saliencykit.core.alternative import Alternative
@@ -48,6 +49,7 @@ def explain_dataset(
     alternative: Alternative | str | None = None,
     label: Label | None = None,
     verify: bool = True,
+    pixel_range: tuple[float, float] | None = None,
     repeats: int = 1,
     seed: int = 0,
     batch_size: int = 16,
@@ -80,6 +82,7 @@ def explain_dataset(
         label: The class to explain for all images: an index, a name, or `top` for the model's top
             class. None: the class that the data set gives, or the top class where it gives none.
         verify: Query the model with the mask kept and with the mask replaced: two more passes.
+        pixel_range: As for `explain`.
         repeats: As for `explain`.
         seed: Random seed, >= 0.
         batch_size: Images per batch, >= 1.
@@ -122,7 +125,7 @@ def explain_dataset(
         [0, 1, 2, 3]
     """
     _check(seed, batch_size, overlays, num_workers, map_dtype, format)
-    black_box = averaged(as_black_box(model), repeats)
+    black_box = averaged(with_pixel_range(as_black_box(model), pixel_range), repeats)
     worker = Worker.of(
         black_box,
         masker=masker,

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from saliencykit._version import __version__
 from saliencykit.black_boxes.contrast import Contrast
+from saliencykit.black_boxes.pixel_range import with_pixel_range
 from saliencykit.black_boxes.repeated import averaged
 from saliencykit.core import checks, rng
 from saliencykit.core.alternative import Alternative
@@ -64,6 +65,7 @@ def explain(
     destroying: bool | float = False,
     region_form: RegionForm = "mask",
     inputs: Literal["auto", "raw", "normalized"] = "auto",
+    pixel_range: tuple[float, float] | None = None,
     verify: bool = True,
     repeats: int = 1,
     seed: int = 0,
@@ -102,6 +104,8 @@ def explain(
             cropped and enlarged, as in the paper's metric.
         inputs: What tensors contain: `raw`: RGB in [0, 1]; `normalized`: what `model(x)` takes;
             `auto`: `normalized` unless a BlackBox or a name was given. Image files are always raw.
+        pixel_range: The values of black and white in raw images of more than 8 bits, such as `(0,
+            4095)`. None: what the file declares, else a guess with a warning.
         verify: Query the model with the mask kept and with the mask replaced, and twice with the
             first image, to see whether it is deterministic.
         repeats: Queries to average wherever the model is queried, for models that are not
@@ -137,7 +141,7 @@ def explain(
         Dabkowski & Gal 2017, "Real Time Image Saliency for Black Box Classifiers".
     """
     started = time.perf_counter()
-    black_box = as_black_box(model, output)
+    black_box = with_pixel_range(as_black_box(model, output), pixel_range)
     batch = as_images(
         image, black_box, inputs=inputs, given_black_box=isinstance(model, BlackBox | str)
     )
@@ -215,6 +219,7 @@ class _Run:
             "alternative": repr(self.fill) if self.verify else None,
             "output": black_box.output,
             "inputs": batch.inputs,
+            "pixel_range": black_box.pixel_range,
             "regions": self.regions,
             "sources": [batch.sources[row] for row in owners],
             "remarks": self.remarks(tensors),

@@ -2,7 +2,9 @@
 
 import json
 
+import numpy as np
 import pytest
+from PIL import Image
 
 FAST = ("--masker", "cam", "--json")
 
@@ -30,6 +32,22 @@ def test_a_class_is_explained_against_another_one(command):
     contrast = json.loads(out)
     assert "against=0" in contrast["provenance"]["model"]
     assert [row["label"] for row in contrast["images"]] == [3]
+
+
+@pytest.mark.parametrize("form", ["image", "directory"])
+def test_a_pixel_range_is_given_once_for_images_and_directories(command, tmp_path, form):
+    folder = tmp_path / "scans"
+    folder.mkdir()
+    gray = np.random.default_rng(0).integers(0, 2000, (32, 32)).astype(np.uint16)
+    Image.fromarray(gray).save(folder / "scan.png")
+    given = folder / "scan.png" if form == "image" else folder
+    options = ("--pixel-range", "-100", "2000", "--label", "3", "--no-verify", *FAST)
+    code, _, err = command("explain", str(given), *options)
+    assert code == 0, err
+    assert "is assumed" not in err
+    code, _, err = command("explain", "--pixel-range", "9", "2", "--output", "other", *FAST)
+    assert code == 2
+    assert "black < white" in err
 
 
 def test_a_budget_and_searches_are_in_the_rows(command):

@@ -13,6 +13,8 @@ from torch import nn
 
 from saliencykit import explain
 from saliencykit.black_boxes.function import FunctionBlackBox
+from saliencykit.black_boxes.pixel_range import with_pixel_range
+from saliencykit.black_boxes.repeated import averaged
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.errors import ContractError, InputError
 from saliencykit.data.image_folder import read_folder
@@ -162,7 +164,83 @@ def test_deep_files_are_scaled_by_what_they_say_or_with_a_warning(
     assert torch.equal(explicit, image)
     said = [str(each.message) for each in caught]
     assert bool(said) is not declared
-    assert all("4095 is assumed" in words and "/ 4095)" in words for words in said)
+    assert all("4095 is assumed" in words and "pixel_range=(0, 4095)" in words for words in said)
+
+
+def deep_images(folder: Path) -> "dict[str, tuple[object, np.ndarray]]":
+    """Forms of gray images of more than 8 bits, with the values that they hold."""
+    rows = np.arange(64).reshape(8, 8)
+    forms: dict[str, tuple[object, np.ndarray]] = {
+        "int16": ((rows * 90 - 2000).astype(np.int16),) * 2,
+        "uint16": ((rows * 60).astype(np.uint16),) * 2,
+        "int64": (rows * 500 - 9,) * 2,
+        "float": (rows * 31.5 - 100,) * 2,
+        "tensor": (torch.from_numpy(rows * 70.0)[None], rows * 70.0),
+        "tensor of int32": (torch.from_numpy(rows * 70).int()[None], rows * 70),
+    }
+    files = {"12.png": (rows * 64).astype(np.uint16), "f.tif": (rows * 63.0).astype(np.float32)}
+    files["declared.tif"] = (rows * 64).astype(np.uint16)
+    for name, values in files.items():
+        options = {"tiffinfo": {281: 4032}} if name == "declared.tif" else {}
+        Image.fromarray(values).save(folder / name, **options)
+        forms[name] = (folder / name, values)
+        forms[f"opened {name}"] = (Image.open(folder / name), values)
+    return forms
+
+
+@pytest.mark.parametrize("pixel_range", [(0, 4095), (-1000, 400)])
+def test_an_explicit_range_scales_every_form_of_deep_image_without_a_guess(
+    tmp_path: Path, pixel_range: tuple[float, float]
+) -> None:
+    gray = TorchBlackBox(nn.Flatten(), mean=(0.5,), std=(0.5,), size=8, pixel_range=pixel_range)
+    black, white = pixel_range
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for form, (image, values) in deep_images(tmp_path).items():
+            wanted = ((values.astype(np.float64) - black) / (white - black)).clip(0, 1)
+            read = as_images(image, gray)
+            np.testing.assert_allclose(read.images[0, 0], wanted, atol=0.5 / 255, err_msg=form)
+            if read.source_images[0] is not None:  # drawn as it was explained
+                drawn = np.asarray(read.source_images[0].convert("L")) / 255
+                np.testing.assert_allclose(drawn, wanted, atol=0.51 / 255, err_msg=form)
+    bands = np.arange(13 * 64).reshape(8, 8, 13).astype(np.uint16)
+    thirteen = with_pixel_range(TorchBlackBox(nn.Flatten(), mean=[0.5] * 13, std=[1] * 13), (0, 99))
+    assert float(as_images(bands, thirteen).images[0, 12, 0, 7]) == 1
+    eight_bits = [PIXELS, Image.fromarray(PIXELS)]  # are not concerned
+    for image in eight_bits:
+        assert torch.equal(
+            as_images(image, BOX).images, as_images(image, with_pixel_range(BOX, (0, 9))).images
+        )
+
+
+@pytest.mark.parametrize(
+    ("pixel_range", "image", "words"),
+    [
+        ((5, 5), PIXELS, r"black < white; write pixel_range=\(0, 4095\)"),
+        ("12 bits", PIXELS, "black < white"),
+        ((0, float("inf")), PIXELS, "black < white"),
+        ((0, 9), torch.rand(3, 8, 8), "a tensor that model"),
+        ((0, 9), np.full((8, 8), np.nan), "NaN"),
+        ((0, 9), np.full((8, 8), "a"), "expected uint8"),
+    ],
+)
+def test_a_range_that_cannot_be_used_is_refused(
+    pixel_range: object, image: object, words: str
+) -> None:
+    with pytest.raises(InputError, match=words):
+        explain(nn.Flatten(), image, pixel_range=pixel_range)  # type: ignore[arg-type]
+
+
+def test_a_range_for_a_file_that_pillow_has_scaled_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "x.pgm").write_bytes(b"P5 8 8 4095\n" + bytes(128))
+    with pytest.raises(InputError, match="declares its own white"):
+        as_images(tmp_path / "x.pgm", with_pixel_range(BOX, (0, 4095)))
+
+
+def test_a_wrapped_function_still_takes_raw_tensors() -> None:
+    black_box = FunctionBlackBox(lambda x: x.mean((1, 2)), probabilities=False, size=8)
+    wrapped = averaged(black_box, 2)
+    assert as_images(torch.rand(3, 8, 8), wrapped).inputs == "raw"
 
 
 @pytest.mark.parametrize(
@@ -172,7 +250,7 @@ def test_deep_files_are_scaled_by_what_they_say_or_with_a_warning(
         (torch.rand(1, 4, 3, 8, 8), r"nn.Unflatten\(1, \(4, 3\)\)"),
         (np.zeros((1, 4, 3, 8, 8)), r"nn.Unflatten\(1, \(4, 3\)\).*torch.from_numpy\(array\)"),
         (np.full((8, 8), 2000, np.int32), r"write x / 4095, the value of white"),
-        (np.full((8, 8), -1000, np.int16), r"\(x - -1000\) / 1\).clip\(0, 1\), or your own window"),
+        (np.full((8, 8), -1000, np.int16), r"pixel_range=\(-1000, -999\)"),
         (np.full((8, 8), 7, np.int64), r"write x.astype\('uint8'\)"),
         (np.full((8, 8), 1, np.int64), r"write x.astype\(float\)"),
         (np.full((8, 8), 3000.0), r"write x / 4095"),

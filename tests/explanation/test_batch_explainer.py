@@ -15,6 +15,7 @@ from saliencykit.black_boxes.function import FunctionBlackBox
 from saliencykit.core.errors import InputError
 from saliencykit.explanation.batch_explainer import BatchExplainer
 from saliencykit.explanation.dataset_explainer import explain_dataset
+from saliencykit.explanation.explain_images import explain
 from saliencykit.storage.map_encoding import unpacked
 from saliencykit.testing.black_boxes import PlantedEvidence
 
@@ -189,3 +190,33 @@ def test_hugging_face_map_gives_the_same_rows_in_two_processes():
 def png_pixels():
     images, _ = PlantedEvidence().examples(6, generator=torch.Generator().manual_seed(1))
     return (images.permute(0, 2, 3, 1) * 255).round().to(torch.uint8).numpy()
+
+
+def brightness():
+    def light_and_dark(pixels):
+        light = pixels.mean((1, 2, 3)) * 4
+        return np.stack([light, -light], 1)
+
+    return FunctionBlackBox(light_and_dark, size=16, probabilities=False)
+
+
+@pytest.mark.filterwarnings("ignore:.*so nothing was tested")
+def test_a_pixel_range_is_the_same_for_a_batch_a_data_set_and_one_image(tmp_path):
+    rows = np.random.default_rng(0).integers(0, 2000, (2, 16, 16)).astype(np.uint16)
+    (folder := tmp_path / "scans").mkdir()
+    for i, values in enumerate(rows):
+        Image.fromarray(values).save(folder / f"{i}.png")
+    options = {"masker": "center-box", "pixel_range": (0, 2000), "label": 1}
+    black_box = brightness()
+    answers = [explain(black_box, folder / f"{i}.png", **options) for i in range(2)]
+    wanted = np.array([float(answer.probability) for answer in answers])
+    guessed = float(explain(black_box, rows[0] / 4095, 1, masker="center-box").probability)
+    batch = explainer(brightness, **options)({"image": list(rows)})
+    saved = explain_dataset(black_box, folder, output_dir=tmp_path / "run", **options)
+    np.testing.assert_allclose(batch["probability"], wanted, atol=1e-6)
+    np.testing.assert_allclose([row.probability for row in saved.rows()], wanted, atol=1e-6)
+    assert abs(wanted[0] - guessed) > 1e-3
+    with pytest.raises(InputError, match=r"other settings: data.*pixel range"):
+        explain_dataset(
+            black_box, folder, output_dir=tmp_path / "run", **options | {"pixel_range": (0, 4095)}
+        )
