@@ -28,6 +28,8 @@ from tests.clips import write_clip
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="children are forks")
 IMAGES, STEPS = 6, 12
+UMASK = os.umask(0)
+os.umask(UMASK)
 COMMANDS = {
     "images": ("explain", *(f"../images/{i}.png" for i in range(4)), "--masker", "rise:samples=6"),
     "data": (
@@ -114,6 +116,7 @@ def content(folder: Path) -> dict[str, object]:
         name = path.relative_to(folder).as_posix()
         if path.is_dir() or path.name in ("lock", "threads.txt"):
             continue
+        assert path.stat().st_mode & 0o777 == 0o666 & ~UMASK, f"{name} is not as other files are"
         if name.startswith("blocks/"):  # which rows are together depends on the time
             if path.suffix == ".safetensors":
                 found["maps"] |= tensors(path)[0]
