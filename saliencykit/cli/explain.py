@@ -114,10 +114,10 @@ def explain(
         shared |= {"sufficient": sufficient, "destroying": destroying}
         _explain_images(images, label or [], against, **shared)
         return
-    of_images = against or pixel_range
-    if len(label or []) > 1 or regions > 1 or sufficient or destroying or (video and of_images):
+    of_images = sufficient or destroying or against or pixel_range
+    if len(label or []) > 1 or regions > 1 or (video and of_images):
         raise InputError(
-            "several --label, --regions, --sufficient, --destroying and, for a video, --against "
+            "several --label, --regions and, for a video, --sufficient, --destroying, --against "
             "and --pixel-range are for image files; give one class for a data set or a video."
         )
     shared["label"] = label[0] if label else None
@@ -126,7 +126,7 @@ def explain(
         explain_video.explain_video(images or [], fps=fps, smoothing=smoothing, **shared)
         return
     shared |= {"alternative": alternative, "verify": verify, "against": against}
-    shared["repeats"] = repeats
+    shared |= {"repeats": repeats, "sufficient": sufficient, "destroying": destroying}
     shared |= {"labels": labels, "max_images": max_images, "batch_size": batch_size}
     shared |= {"map_dtype": map_dtype, "overlays": overlays, "num_workers": num_workers}
     shared |= {"resume": resume, "shard": shard, "format": form}

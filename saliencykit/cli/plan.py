@@ -18,10 +18,14 @@ def plan(
     data: Data,
     model: Model = "demo",
     masker: Annotated[str | None, typer.Option(help="Attribution method, as for explain.")] = None,
+    budget: Annotated[float | None, typer.Option(help="Area, as for explain.")] = None,
+    alternative: Annotated[str | None, typer.Option(help="Fill, as for explain.")] = None,
     label: Annotated[str | None, typer.Option(help="Class, as for explain.")] = None,
     images: Annotated[
         int | None, typer.Option(help="Number of images; default: those in the data.", min=1)
     ] = None,
+    sufficient: Annotated[bool, typer.Option("--sufficient", help="As for explain.")] = False,
+    destroying: Annotated[bool, typer.Option("--destroying", help="As for explain.")] = False,
     verify: Annotated[bool, typer.Option(help="As for explain.")] = True,
     batch_size: BatchSize = 16,
     pixel_range: PixelRange = None,
@@ -35,6 +39,10 @@ def plan(
         data,
         images=images,
         masker=masker,
+        budget=budget,
+        alternative=alternative,
+        sufficient=sufficient,
+        destroying=destroying,
         label=as_label(label),
         verify=verify,
         batch_size=batch_size,
@@ -42,12 +50,12 @@ def plan(
     )
     options = ["--batch-size", str(batch_size)] if batch_size != 16 else []
     options += [] if pixel_range is None else ["--pixel-range", *map(str, pixel_range)]
-    for name, value in (("masker", masker), ("label", label)):
-        options += [] if value is None else [f"--{name}", value]
+    given = {"masker": masker, "budget": budget, "alternative": alternative, "label": label}
+    options += [f"--{k}={value}" for k, value in given.items() if value is not None]
+    switches = {"sufficient": sufficient, "destroying": destroying, "no-verify": not verify}
+    options += [f"--{name}" for name, wanted in switches.items() if wanted]
     line = shlex.join(
-        ["saliencykit", "explain", data, "--model", model, *options]
-        + ([] if verify else ["--no-verify"])
-        + ["--output", str(output)]
+        ["saliencykit", "explain", data, "--model", model, *options, "--output", str(output)]
     )
     commands = {
         "one machine": line,

@@ -11,10 +11,14 @@ from saliencykit.data.batch_function import BatchFunction
 from saliencykit.data.batches import in_blocks
 from saliencykit.data.record import Record
 from saliencykit.explanation.dataset_worker import Worker
+from saliencykit.explanation.smallest_regions import KINDS
 from saliencykit.storage.explanation_rows import ExplainedRow
 from saliencykit.storage.map_encoding import encoded
 
-_LEFT_OUT = ("name", "index", "seconds", "image_key", "file_key")  # of the run, or the batch
+_LEFT_OUT = (  # of the run, or the batch
+    "name", "index", "seconds", "image_key", "file_key",
+    *(f"{kind}_{name}" for kind in KINDS for name in ("area", "probability")),
+)  # fmt: skip
 
 
 @final

@@ -48,6 +48,8 @@ def explain_dataset(
     budget: float | None = None,
     alternative: Alternative | str | None = None,
     label: Label | None = None,
+    sufficient: bool | float = False,
+    destroying: bool | float = False,
     verify: bool = True,
     pixel_range: tuple[float, float] | None = None,
     repeats: int = 1,
@@ -81,6 +83,8 @@ def explain_dataset(
         alternative: As for `explain`.
         label: The class to explain for all images: an index, a name, or `top` for the model's top
             class. None: the class that the data set gives, or the top class where it gives none.
+        sufficient: As for `explain`; the rows have the area and the probability of the region.
+        destroying: As for `explain`.
         verify: Query the model with the mask kept and with the mask replaced: two more passes.
         pixel_range: As for `explain`.
         repeats: As for `explain`.
@@ -133,43 +137,45 @@ def explain_dataset(
         alternative=alternative,
         label=label,
         classes=classes,
+        sufficient=sufficient,
+        destroying=destroying,
         verify=verify,
         seed=seed,
         precision=map_dtype,
     )
-    if shard is None:
-        processes = Processes.of_this_launch(black_box.device)
-    elif resume:
-        processes = Processes.of_shard(shard)
-    else:
-        raise InputError(
-            "a shard cannot start again with resume=False (--no-resume), because the others have "
-            "results there; delete the directory."
-        )
+    processes = _processes(shard, resume, worker)
     options = {"labels": labels, "classes": classes, "max_images": max_images}
     images = _opened(data, black_box, use_labels=label is None, **options)
     run = ExplanationsDirectory(location(output_dir))
     refuse_inside(run.path, data, "explain_dataset")
     form = format or _format_of(run.path, resume)
-    part = Division(processes, batch_size, images.count, images.files)
-    if len(images.files) > 1 and not part.by_file:
-        warnings.warn(
-            f"{len(images.files)} files for {processes.count} processes: they share the rows of "
-            "each file, and each reads all files; with as many files, each reads only its own.",
-            stacklevel=2,
-        )
+    part = _part(processes, batch_size, images)
+    manifest = _manifest(worker, images, max_images, batch_size, form)
+    job = DatasetJob(worker, run, form, overlays, default_num_workers(num_workers, data))
+    return _explained(job, images, part, manifest, resume, on_row)
+
+
+def _explained(
+    job: DatasetJob,
+    images: Dataset,
+    part: Division,
+    manifest: Mapping[str, Any],
+    resume: bool,
+    on_row: OnExplained | None,
+) -> SavedExplanations:
+    """Begin or resume the run, do the part of this process, and finish."""
+    run, processes = job.run, part.processes
     with ExitStack() as held:
-        held.enter_context(rng.isolated(black_box.device))
+        held.enter_context(rng.isolated(images.black_box.device))
         if processes.leads:
             held.enter_context(run_in(run.path, resume=resume, alone=not processes.is_shard))
             if not resume:
                 run.clear()
-            run.begin(_manifest(worker, images, max_images, batch_size, form), images, part)
+            run.begin(manifest, images, part)
         if processes.is_shard:
             ShardNote(command(), files=images.files).write(run.path, processes)
         processes.wait()
         held.enter_context(same_threads(run.path))
-        job = DatasetJob(worker, run, form, overlays, default_num_workers(num_workers, data))
         job.work(images, replace(part, names=run.known()), on_row)
         processes.wait()
         if processes.is_shard:
@@ -178,6 +184,28 @@ def explain_dataset(
             run.finish()
         processes.wait()
         return SavedExplanations.load(run.path)
+
+
+def _processes(shard: tuple[int, int] | str | None, resume: bool, worker: Worker) -> Processes:
+    if shard is None:
+        return Processes.of_this_launch(worker.black_box.device)
+    if resume:
+        return Processes.of_shard(shard)
+    raise InputError(
+        "a shard cannot start again with resume=False (--no-resume), because the others have "
+        "results there; delete the directory."
+    )
+
+
+def _part(processes: Processes, batch_size: int, images: Dataset) -> Division:
+    part = Division(processes, batch_size, images.count, images.files)
+    if len(images.files) > 1 and not part.by_file:
+        warnings.warn(
+            f"{len(images.files)} files for {processes.count} processes: they share the rows of "
+            "each file, and each reads all files; with as many files, each reads only its own.",
+            stacklevel=3,
+        )
+    return part
 
 
 def _format_of(run: Path, resume: bool) -> BlockFormat:
@@ -219,6 +247,7 @@ def _manifest(
         "model": {"text": text_of(black_box), "fingerprint": fingerprint(black_box)},
         "output": black_box.output,
         "masker": text_of(worker.masker),
+        "regions": {kind: each.limit for kind, each in worker.searches.items()} or None,
         "alternative": None if worker.fill is None else text_of(worker.fill),
         "label": worker.label,
         "precision": worker.precision,

@@ -18,7 +18,7 @@ from saliencykit.storage.saved_explanations import explanations_manifest
 
 _MUST_AGREE = (
     "format", "version", "model", "masker", "alternative", "precision", "blocks", "seed", "data",
-    "label",
+    "label", "regions",
 )  # fmt: skip
 
 

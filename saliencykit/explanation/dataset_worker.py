@@ -24,6 +24,8 @@ from saliencykit.data.loaded_image import LoadedImage
 from saliencykit.data.record import Label
 from saliencykit.explanation.doubts import random_answers
 from saliencykit.explanation.explain_images import default_masker
+from saliencykit.explanation.smallest_regions import region_tensors, searches_for
+from saliencykit.metrics.region_search import RegionSearch
 from saliencykit.registry.coerce import as_alternative, as_black_box, as_masker
 from saliencykit.runs.batch_runner import BatchResult, explain_batch, run_batch
 from saliencykit.storage.explanation_rows import ExplainedRow, hexadecimal
@@ -61,11 +63,13 @@ class Worker:
     Args:
         black_box: The classifier.
         masker: Made ready for it, see `Masker.for_black_box`.
-        fill: Replaces pixels in the verification; None: do not verify.
+        fill: Replaces pixels in the verification and the searches.
         label: The class to explain for all images; `top`: the model's top class; None: each image's
             own class, or the top class where it has none.
         seed: Random seed.
+        verify: Query the model with the mask kept and with the mask replaced.
         precision: Data type of the stored maps.
+        searches: Of smallest regions, by kind; they need a `fill`.
         tested: Not empty once the black box was tested for answers that differ.
     """
 
@@ -75,6 +79,8 @@ class Worker:
     label: int | Literal["top"] | None
     seed: int
     precision: Precision
+    verify: bool = True
+    searches: Mapping[str, RegionSearch] = field(default_factory=dict)
     tested: list[bool] = field(default_factory=list)
 
     @staticmethod
@@ -88,6 +94,8 @@ class Worker:
         classes: Mapping[str, int] | None = None,
         verify: bool,
         seed: int,
+        sufficient: bool | float = False,
+        destroying: bool | float = False,
         precision: Precision = "uint8",
     ) -> "Worker":
         """A worker from what a user gives; the arguments are those of `explain_dataset`.
@@ -111,7 +119,9 @@ class Worker:
         if label is not None and label != "top":
             fixed = class_index(label, black_box, classes)
         copies = CachedCopies(black_box)
-        return Worker(copies, chosen, fill if verify else None, fixed, seed, precision)
+        searches = searches_for(sufficient, destroying, "mask")
+        used = fill if verify or searches else None
+        return Worker(copies, chosen, used, fixed, seed, precision, verify, searches)
 
     def explain(self, images: Sequence[LoadedImage]) -> list[Explained]:
         """Images of any sizes, in their order; those of one size together, or each alone if that
@@ -156,17 +166,20 @@ class Worker:
             repeated = isinstance(self.black_box.black_box, RepeatedQueries)
             for message in [] if repeated else random_answers(self.black_box, moved[:1]):
                 warnings.warn(message, ReliabilityWarning, stacklevel=2)
-        started = time.perf_counter()
+        started, optimized = time.perf_counter(), self.black_box.optimized_for(moved)
         result = explain_batch(
             self.black_box,
             self.masker,
             moved,
             choose,
-            fill=self.fill,
+            fill=self.fill if self.verify else None,
             seed=self.seed,
-            optimized=self.black_box.optimized_for(moved),
+            optimized=optimized,
         )
         output, columns = result.output, _columns(result, self.black_box.output)
+        if self.fill is not None:
+            some = (self.searches, optimized, moved, result)
+            columns |= _region_columns(region_tensors(*some, fill=self.fill, seed=self.seed))
         small = output.mask if output.low_res_mask is None else output.low_res_mask
         maps, mask = packed(small[:, 0], self.precision), output.mask.cpu()
         # the results are on the CPU: a GPU has finished
@@ -189,7 +202,7 @@ class Worker:
         return explained
 
 
-def _columns(result: BatchResult, output: Output) -> dict[str, Sequence[float | str]]:
+def _columns(result: BatchResult, output: Output) -> dict[str, Sequence[float | str | None]]:
     """The numbers of the rows, and the verdicts."""
     columns = {
         "probability": reported(result.logits, result.labels, output),
@@ -201,6 +214,15 @@ def _columns(result: BatchResult, output: Output) -> dict[str, Sequence[float | 
     found = result.verdicts(output)
     known = {} if found is None else {"verdict": found}
     return known | {name: values.tolist() for name, values in columns.items()}
+
+
+def _region_columns(tensors: Mapping[str, Tensor]) -> dict[str, Sequence[float | None]]:
+    """The areas and probabilities of smallest regions; None where there is no region."""
+    return {
+        name.replace(".", "_"): [None if value != value else value for value in values.tolist()]
+        for name, values in tensors.items()
+        if not name.endswith(".mask")
+    }
 
 
 def failed_row(image: LoadedImage, failure: str | None) -> ExplainedRow:

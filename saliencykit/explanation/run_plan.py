@@ -87,8 +87,11 @@ def plan_run(
     *,
     images: int | None = None,
     masker: Masker | str | None = None,
+    budget: float | None = None,
     alternative: Alternative | str | None = None,
     label: Label | None = None,
+    sufficient: bool | float = False,
+    destroying: bool | float = False,
     verify: bool = True,
     batch_size: int = 16,
     map_dtype: Precision = "uint8",
@@ -103,8 +106,11 @@ def plan_run(
         data: As for `explain_dataset`.
         images: The number of images to plan for, >= 1; None: those of the data.
         masker: As for `explain_dataset`.
+        budget: As for `explain_dataset`.
         alternative: As for `explain_dataset`.
         label: As for `explain_dataset`.
+        sufficient: As for `explain_dataset`.
+        destroying: As for `explain_dataset`.
         verify: As for `explain_dataset`.
         batch_size: As for `explain_dataset`.
         map_dtype: As for `explain_dataset`.
@@ -122,6 +128,7 @@ def plan_run(
     """
     options: dict[str, Any] = {"masker": masker, "alternative": alternative, "label": label}
     options |= {"verify": verify, "precision": map_dtype, "batch_size": batch_size}
+    options |= {"budget": budget, "sufficient": sufficient, "destroying": destroying}
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -136,7 +143,7 @@ def plan_run(
         )
     rows = min(_PER_BLOCK[0], max(batch_size, int(_PER_BLOCK[1] / max(seconds, 1e-9))))
     return RunPlan(
-        images=images or count or len(explained),
+        images=images or count,
         measured=len(explained),
         queries=queries / len(explained),
         cpu_seconds=seconds,
@@ -149,8 +156,10 @@ def plan_run(
 
 def _measure(
     black_box: BlackBox, data: Any, *, batch_size: int, **options: Any
-) -> tuple[list[Explained], int, float, int | None]:
-    """What was explained, the queries it took, the seconds per image, and the size of the data."""
+) -> tuple[list[Explained], int, float, int]:
+    """What was explained, the queries it took, the seconds per image, and the size of the data, of
+    archives estimated from those that were listed.
+    """
     queries: list[int] = []
     counting = CountingBlackBox(black_box, queries.append)
     worker = Worker.of(counting, **options, seed=0)
@@ -168,7 +177,9 @@ def _measure(
             each for batch in in_blocks(some, batch_size) for each in worker.explain(batch)
         ]
         seconds = clock() - started + decoding
-    return explained, sum(queries), seconds / max(1, len(explained)), source.count
+    listed = [size for size in source.files if size is not None]
+    count = len(source.files) * sum(listed) // max(1, len(listed)) or source.count
+    return explained, sum(queries), seconds / max(1, len(explained)), count or len(explained)
 
 
 def _peak_memory() -> int:

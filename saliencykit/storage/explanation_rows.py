@@ -10,6 +10,8 @@ from saliencykit.storage.typed_json import Count, Finite, Side, Size, rounded
 _COLUMNS = {
     "name": "string", "index": "int64", "label": "int64", "label_name": "string",
     "probability": "double", "kept": "double", "dropped": "double", "area": "double",
+    "sufficient_area": "double", "sufficient_probability": "double",
+    "destroying_area": "double", "destroying_probability": "double",
     "verdict": "string", "seconds": "double", "height": "int64", "width": "int64",
     "image_key": "string", "file_key": "string", "mask": "binary", "failure": "string",
 }  # fmt: skip
@@ -32,7 +34,12 @@ class ExplainedRow:
         kept: p(class) with only the masked region visible; None without verification.
         dropped: p(class) with the masked region replaced; None without verification.
         area: Mean of the mask at the size of the model's input, in [0, 1].
-        verdict: What both show, see `core.Verdict`; None without verification.
+        sufficient_area: Of the smallest region that is enough, a fraction of the pixels in [0, 1];
+            None where it was not searched, or none is enough.
+        sufficient_probability: p(class) with only that region visible.
+        destroying_area: Of the smallest region whose removal loses the class.
+        destroying_probability: p(class) without that region.
+        verdict: What `kept` and `dropped` show, see `core.Verdict`; None without verification.
         seconds: Time in the networks, the image's share of its batch.
         height: Of the model's input in pixels.
         width: Of the model's input in pixels.
@@ -50,6 +57,10 @@ class ExplainedRow:
     kept: Finite | None = None
     dropped: Finite | None = None
     area: Finite | None = None
+    sufficient_area: Finite | None = None
+    sufficient_probability: Finite | None = None
+    destroying_area: Finite | None = None
+    destroying_probability: Finite | None = None
     verdict: Verdict | None = None
     seconds: Finite | None = None
     height: Side | None = None

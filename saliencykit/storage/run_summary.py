@@ -11,7 +11,9 @@ import numpy as np
 from saliencykit.core.verdict import Verdict
 from saliencykit.storage.explanation_rows import ExplainedRow
 
-COLUMNS = ("probability", "kept", "dropped", "area", "seconds")
+COLUMNS = (
+    "probability", "kept", "dropped", "area", "sufficient_area", "destroying_area", "seconds",
+)  # fmt: skip
 
 
 @final

@@ -72,7 +72,6 @@ def test_a_budget_and_searches_are_in_the_rows(command):
         (("--against", "900"), "class 900 is outside 0..199"),
         (("photos", "--label", "1", "--label", "2"), "are for image files"),
         (("photos", "--regions", "2"), "are for image files"),
-        (("photos", "--sufficient"), "are for image files"),
         (("--budget", "10"), "such as 0.1"),
     ],
 )

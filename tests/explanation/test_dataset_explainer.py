@@ -131,6 +131,25 @@ class Coarse(Masker):
         return torch.nn.functional.adaptive_avg_pool2d(images.mean(1, keepdim=True), 2)
 
 
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("verify", [True, False])
+def test_rows_have_the_smallest_regions_that_explain_finds(verify, black_box, pairs, tmp_path):
+    options = {"masker": MASKER, "sufficient": 0.8, "destroying": True, "verify": verify}
+    saved = explain_dataset(black_box, pairs[:6], output_dir=tmp_path, batch_size=4, **options)
+    images, labels = zip(*pairs[:6], strict=True)
+    one = explain(black_box, torch.stack(images), list(labels), inputs="raw", **options)
+    for kind in ("sufficient", "destroying"):
+        for name in ("area", "probability"):
+            found = [getattr(row, f"{kind}_{name}") for row in saved.rows()]
+            wanted = getattr(getattr(one, kind), name)
+            assert [value is None for value in found] == wanted.isnan().tolist()
+            found = torch.tensor([float("nan") if value is None else value for value in found])
+            assert torch.allclose(found, wanted, atol=1e-5, equal_nan=True)
+    assert all((row.kept is not None) == verify for row in saved.rows())
+    with pytest.raises(InputError, match="regions"):
+        explain_dataset(black_box, pairs[:6], output_dir=tmp_path, masker=MASKER, verify=verify)
+
+
 def test_maps_have_the_maskers_own_resolution(black_box, pairs, tmp_path):
     for precision, close in (("uint8", 1 / 510), ("float16", 1 / 4096)):
         saved = run(

@@ -24,6 +24,9 @@ def answer() -> Explanation:
 
 def test_what_was_saved_is_loaded(answer: Explanation, tmp_path: Path) -> None:
     assert answer.save(tmp_path / "new" / "place") == tmp_path / "new" / "place"
+    (tmp_path / "other").touch()
+    modes = {path.stat().st_mode for path in tmp_path.rglob("*") if path.is_file()}
+    assert len(modes) == 1, "others may read them, as any other file"
     again = Explanation.load(tmp_path / "new" / "place")
     for name in ("images", "labels", "mask", "logits", "preserved", "destroyed", "attributions"):
         assert torch.equal(getattr(again, name), getattr(answer, name)), name

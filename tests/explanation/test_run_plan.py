@@ -20,11 +20,10 @@ def size_of(folder):
 def test_bytes_and_queries_are_those_of_a_run(form, tmp_path):
     pytest.importorskip("pyarrow")
     images = PlantedEvidence().examples(200, generator=torch.Generator().manual_seed(0))[0]
-    plan = plan_run(PlantedEvidence(), images, masker="center-box")
+    options = {"masker": "center-box", "sufficient": True, "budget": 0.2}
+    plan = plan_run(PlantedEvidence(), images, **options)
     counting = Counting(PlantedEvidence())
-    explain_dataset(
-        counting, images, masker="center-box", overlays=0, format=form, output_dir=tmp_path
-    )
+    explain_dataset(counting, images, overlays=0, format=form, output_dir=tmp_path, **options)
     assert (plan.images, plan.measured, plan.failures) == (200, 32, ())
     assert plan.total_bytes[form] == pytest.approx(size_of(tmp_path), rel=0.25)
     assert plan.images * plan.queries == pytest.approx(counting.num_images, rel=0.05)
