@@ -26,7 +26,7 @@ from torch import Generator, Tensor, nn
 from benchmarks.speed import LABEL, MEAN, SIDE, STD, network, normalized
 from saliencykit.black_boxes import TorchBlackBox
 from saliencykit.core import BlackBox
-from saliencykit.maskers import PretrainedEncoder, RealTimeMasker, Rise, masking_network
+from saliencykit.maskers import RealTimeMasker, Rise, masking_network
 
 BUDGETS = (0.05, 0.1, 0.2, 0.4, 0.6)
 RISE, RISE_MEASURED, THEIRS_MEASURED = 1000, 100, 32
@@ -128,9 +128,7 @@ def line_up(
     ]
     if not others:
         return rows, []
-    paper = masker(
-        black_box, few, PretrainedEncoder(pretrained=False, size=(SIDE, SIDE)).to(device)
-    )
+    paper = masker(black_box, few, "paper,pretrained=false")
     rows.append(
         Row(
             "prediction and mask, `paper`: ResNet-50 encoder",

@@ -11,13 +11,13 @@ from typing import Any
 
 from torch import nn
 
-from saliencykit.black_boxes.hub_access import no_retries_when_offline
 from saliencykit.black_boxes.preprocessing import Fit
 from saliencykit.black_boxes.state_dict import build_seeded
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.checks import first_line
 from saliencykit.core.errors import InputError
 from saliencykit.core.output import Output
+from saliencykit.storage.hub_access import no_retries_when_offline
 
 _FITS: dict[str, Fit] = {"center": "crop", "squash": "squash", "border": "pad"}
 _REMOTE = ("hf-hub:", "hf_hub:", "local-dir:")  # names that timm looks up outside its own list

@@ -7,12 +7,12 @@ from typing import Any
 from PIL.Image import Resampling
 from torch import nn
 
-from saliencykit.black_boxes.hub_access import no_retries_when_offline
 from saliencykit.black_boxes.preprocessing import Fit
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.checks import first_line, name_of
 from saliencykit.core.errors import InputError
 from saliencykit.core.output import Output
+from saliencykit.storage.hub_access import no_retries_when_offline
 
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _HALF = ((0.5,) * 3, (0.5,) * 3)

@@ -2,7 +2,7 @@
 
 import time
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 import typer
 
@@ -34,7 +34,9 @@ def fit(
         str, typer.Option(help="masking-network, paper-mean, authors, paper, or terms joined by +.")
     ] = "masking-network",
     alternative: Annotated[str, typer.Option(help="What fills removed pixels.")] = "choice",
-    encoder: Annotated[str, typer.Option(help="auto, trunk, own or paper.")] = "auto",
+    encoder: Annotated[
+        str, typer.Option(help="auto, trunk, own, paper, or another network: timm:NAME, MODEL.")
+    ] = "auto",
     steps: Annotated[
         int | None, typer.Option(help="Training steps. Default: by the number of images.", min=1)
     ] = None,
@@ -61,7 +63,7 @@ def fit(
         masker = workflows.fit(
             workflows.black_box_on_device(model, device, pixel_range),
             data,
-            encoder=cast(Any, encoder),
+            encoder=encoder,
             objective=objective,
             alternative=alternative,
             area=area,

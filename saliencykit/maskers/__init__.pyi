@@ -46,11 +46,11 @@ from .perturbation.occlusion import Occlusion as Occlusion
 from .perturbation.rise import Rise as Rise
 from .query_engine import MaskedQueries as MaskedQueries
 from .query_engine import masked_queries as masked_queries
-from .realtime.encoder import PretrainedEncoder as PretrainedEncoder
 from .realtime.encoder import StandaloneEncoder as StandaloneEncoder
 from .realtime.masking_network import MaskingNetwork as MaskingNetwork
 from .realtime.masking_network import masking_network as masking_network
 from .realtime.onnx_export import JointModule as JointModule
+from .realtime.pretrained_encoder import PretrainedEncoder as PretrainedEncoder
 from .realtime.realtime_masker import RealTimeMasker as RealTimeMasker
 from .realtime.trained_file import TrainedFile as TrainedFile
 from .stored import StoredMasks as StoredMasks

@@ -87,7 +87,7 @@ def find_classifier_head(black_box: BlackBox, images: Images) -> ClassifierHead:
     if not maps:
         raise InputError(
             f"none of the {len(calls)} layers of {type(module).__name__} has a spatial feature "
-            "map, so it has no trunk to share; use encoder='own' or encoder='paper'."
+            "map, so it has no trunk to share; use encoder='own' or encoder='timm:resnet50'."
             f"{torchscript_hint(module)}"
         )
     head = _exact_head(black_box, logits, calls, maps, probe)

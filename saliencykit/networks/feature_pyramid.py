@@ -1,11 +1,65 @@
 """Which feature maps of a classifier a decoder reads: one per scale, fine to coarse."""
 
 from collections.abc import Sequence
+from math import prod
 
+import torch
+
+from saliencykit.core.black_box import BlackBox
+from saliencykit.core.checks import name_of
+from saliencykit.core.errors import InputError
+from saliencykit.core.types import Images
 from saliencykit.networks.feature_map import FeatureMap
+from saliencykit.networks.image_response import keeps_token_order, noise_like
+from saliencykit.networks.map_layout import feature_maps_in
+from saliencykit.networks.module_calls import one_call, record_calls
 
 _SAME_SCALE = 1.4  # sides whose ratio is smaller are one scale
 _MAX_LEVELS = 4  # besides the coarsest
+
+
+def feature_pyramid(
+    black_box: BlackBox,
+    images: Images,
+    finest: tuple[int, int],
+    coarsest: FeatureMap | None = None,
+) -> tuple[FeatureMap, ...]:
+    """The layers that a decoder reads, fine to coarse, without those whose tokens are not in the
+    spatial order of the image.
+
+    Args:
+        black_box: With a torch module inside.
+        images: (B, C, H, W); two of them are used.
+        finest: Height and width of the finest map that is of use.
+        coarsest: The last one. None: the outermost layer of the smallest maps that is called last.
+
+    Raises:
+        InputError: There is no feature map, or the coarsest one's tokens are not in that order.
+    """
+    images = one_call(black_box, images, 2)
+    with torch.no_grad():
+        _, calls = record_calls(black_box, images)
+    feature_maps = [feature_map for feature_map, _ in feature_maps_in(black_box, calls, images)]
+    if coarsest is None:
+        if not feature_maps:
+            raise InputError(
+                f"none of the {len(calls)} layers of {name_of(black_box.module)} has a spatial "
+                "feature map, so it cannot be an encoder."
+            )
+        least = min(prod(each.side) for each in feature_maps)
+        coarsest = _last_outermost([each for each in feature_maps if prod(each.side) == least])
+    ordered = tuple(
+        each
+        for each in choose_pyramid(feature_maps, coarsest, finest)
+        if each.layout != "tokens" or keeps_token_order(black_box, each, noise_like(images))
+    )
+    if coarsest not in ordered:
+        raise InputError(
+            f"the tokens of {coarsest.name!r} of {name_of(black_box.module)} are not in the "
+            "spatial order of the image, so they give no mask. Use encoder='own' or another "
+            "network, such as encoder='timm:resnet50', which read the image themselves."
+        )
+    return ordered
 
 
 def choose_pyramid(

@@ -18,7 +18,7 @@ def module_of(black_box: BlackBox) -> nn.Module:
         raise InputError(
             f"{name_of(black_box)} does not expose a torch module, so its feature maps cannot be "
             "read; use a network with an encoder of its own: fit(..., encoder='own') or "
-            "encoder='paper'."
+            "encoder='timm:resnet50'."
         )
     return black_box.module
 

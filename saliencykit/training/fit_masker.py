@@ -17,20 +17,15 @@ from saliencykit._version import __version__
 from saliencykit.core import checks, rng
 from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
-from saliencykit.core.checks import name_of
-from saliencykit.core.errors import GradientError, InputError
+from saliencykit.core.errors import InputError
 from saliencykit.core.objective import Objective
 from saliencykit.core.types import Images, Labels
 from saliencykit.data.dataset import Dataset
 from saliencykit.data.sources import Labels as GivenLabels
 from saliencykit.data.sources import is_folder, refuse_inside
 from saliencykit.data.training_images import TrainingImages, read_training_images
-from saliencykit.maskers.realtime.encoder import Encoder
-from saliencykit.maskers.realtime.masking_network import (
-    EncoderName,
-    MaskingNetwork,
-    masking_network,
-)
+from saliencykit.maskers.realtime.masking_network import MaskingNetwork, masking_network
+from saliencykit.maskers.realtime.pretrained_encoder import PretrainedEncoder
 from saliencykit.maskers.realtime.realtime_masker import RealTimeMasker
 from saliencykit.networks.model_fingerprint import fingerprint
 from saliencykit.networks.partial_network import PartialNetwork
@@ -40,16 +35,18 @@ from saliencykit.runs.resumed_run import run_in, same_threads
 from saliencykit.terms.area import AREAS, Area
 from saliencykit.terms.presets import paper
 from saliencykit.training.cache import bytes_per_view, fill_cache, make_views
+from saliencykit.training.encoder_choice import chosen_encoder, prepare_encoder
 from saliencykit.training.loop import Loop
 from saliencykit.training.schedule import FitStep, Schedule, make_schedule
 from saliencykit.training.threshold_fit import ThresholdReport, learn_threshold
-from saliencykit.training.validation import ValidationReport, has_fakes
+from saliencykit.training.validation import ValidationReport, has_fakes, validate
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
 _HELD_OUT = 48  # images for validation, at most; a fifth of a small set
 _STATISTICS = 64  # images from which the selector's scale and threshold are set
+_PROBED = 512  # views by which the class filters of a network as the encoder are set
 _MEMORY = 4 * 2**30  # bytes for cached features, at most
 
 
@@ -59,7 +56,7 @@ def fit(
     labels: GivenLabels | None = None,
     *,
     boxes: Any = None,
-    encoder: EncoderName | Encoder = "auto",
+    encoder: object = "auto",
     network: MaskingNetwork | None = None,
     objective: Objective | str = "masking-network",
     alternative: Alternative | str = "choice",
@@ -84,13 +81,16 @@ def fit(
 ) -> RealTimeMasker:
     """Train a masking network for a classifier: prediction and mask then come from one pass.
 
+    With another network as the encoder the mask takes a pass of that network, for any classifier.
+
     The classifier is only queried, never changed. Images need no labels: its own top classes serve.
     Some of them are held out for validation: is the mask specific to the class, and does it keep
     what matters? On a CPU most steps mix cached features (see `choose_split_layer`) and the last
     ones compose pixels; elsewhere all of them compose pixels.
 
     Args:
-        model: As for `explain`, differentiable.
+        model: As for `explain`; differentiable, or with a network as the `encoder`: a model that
+            can only be queried is then replaced in training by a linear function of that network.
         images: A folder, a list of paths, PIL images or arrays, a tensor (N, C, H, W), a data set
             of images or (image, label), or batches (images, labels). Hundreds are enough; four is
             the least.
@@ -98,7 +98,10 @@ def fit(
         boxes: 50 to 200 images with bounding boxes, as a data set in any form that `evaluate`
             takes: the masker then learns where to cut each mask for `Explanation.boxes`. Four
             folds decide whether that, one threshold for all, or 0.5 is used. None: 0.5.
-        encoder: `trunk`, `paper`, `own`, `auto` or an Encoder, see `masking_network`.
+        encoder: `trunk`, `paper`, `own`, `auto` or an Encoder, see `masking_network`; or a network
+            to read the images with, frozen: `timm:vit_small_patch14_dinov2.lvd142m`, or a
+            classifier in any form that `explain` takes. Its layers, size and normalization are its
+            own.
         network: A network to train further, instead of a new one.
         objective: An Objective or its name: `masking-network`, `paper` (collapses, as a warning
             says), `paper-mean`, `authors`, ...
@@ -140,7 +143,7 @@ def fit(
 
     Raises:
         InputError: The model, the images or an argument cannot be used; the message says why.
-        GradientError: The model can only be queried.
+        GradientError: The model can only be queried, and the encoder is no network.
         SaliencyKitError: The loss was not finite five times in a row, or the disk is full;
             checkpoints stay.
 
@@ -158,7 +161,8 @@ def fit(
     started = time.perf_counter()
     directory = None if checkpoint_dir is None else Path(checkpoint_dir).expanduser()
     checks.seed(seed, "fit")
-    black_box = _differentiable(model)
+    black_box = as_black_box(model)
+    chosen = chosen_encoder(encoder if network is None else network.encoder, black_box)
     accelerator = _accelerator(black_box)
     goal = _with_area(as_objective(objective), area)
     fill = as_alternative(alternative).for_black_box(black_box)
@@ -175,25 +179,42 @@ def fit(
         every = read_training_images(dataset, memory=cache_bytes // 2, seed=seed)
         data = _Split.of(every, seed, accelerator)
         sample = data.statistics(black_box.device)
+        if isinstance(chosen, BlackBox):
+            chosen = PretrainedEncoder(chosen, (sample[0].shape[2], sample[0].shape[3]))
+        say, new = on_message or _silent, network is None
         network = network or masking_network(
-            black_box, *sample, encoder=encoder, mask_stride=mask_stride, seed=seed
+            black_box, *sample, encoder=chosen, mask_stride=mask_stride, seed=seed
         )
-        partial_network = _partial_network(black_box, sample[0], feature_mixing)
+        views = make_views(data.local, views=views_per_image, most=_PROBED, seed=seed)
+        trained_on, stand_in = prepare_encoder(network, black_box, views, fill, new)
+        if stand_in is not None:
+            say(
+                "training on a linear function of the encoder: {queries} queries, the same top "
+                "class on {agreement:.0%} of held-out images".format(**stand_in)
+            )
+        partial_network = _partial_network(trained_on, sample[0], feature_mixing)
         if network.encoder.trained or not has_fakes(black_box):
             options["distill_steps"] = 0  # nothing is cached, or nothing can be pasted
+        if isinstance(network.encoder, PretrainedEncoder) and warmup_steps is None:
+            options["warmup_steps"] = 0  # the class filters are set
         options["batch_size"] = min(batch_size, max(2, len(data.training)))
         mixes = partial_network is not None
         schedule = make_schedule(goal, fill, len(data.training), network, mixes, **options)
-        parts = (network, black_box, partial_network)
-        loop = _loop(*parts, data, schedule, accelerator, cache_bytes, on_message or _silent)
+        parts = (network, trained_on, partial_network)
+        loop = _loop(*parts, data, schedule, accelerator, cache_bytes, say)
         loop.directory = loop.optimizer.directory = directory
         loop.source_hash, loop.on_step = _source_hash(black_box, every), on_step or loop.on_step
-        loop.model, loop.on_message = black_box, on_message or loop.on_message
+        loop.model, loop.on_message = trained_on, say
         report = loop.run(resume=resume)
+        if stand_in is not None:
+            report = validate(
+                network, black_box, *data.targets(black_box), alternative=fill, seed=seed
+            )
         cuts = None if boxes is None else learn_threshold(network, loop.black_box, boxes)
     if cuts is not None:
-        loop.on_message(f"thresholds of boxes: {cuts}")
-    return _masker(loop, black_box, data, report, time.perf_counter() - started, cuts)
+        say(f"thresholds of boxes: {cuts}")
+    seconds = time.perf_counter() - started
+    return _masker(loop, black_box, data, report, seconds, cuts, stand_in)
 
 
 def _silent(line: str) -> None:
@@ -209,17 +230,6 @@ def _prepare(
         held.enter_context(run_in(directory, resume=resume))
     accelerator.wait_for_everyone()
     held.enter_context(same_threads(directory))
-
-
-def _differentiable(model: object) -> BlackBox:
-    black_box = as_black_box(model)
-    if not black_box.differentiable:
-        raise GradientError(
-            f"fit needs gradients and {name_of(black_box)} is query-only. Train a differentiable "
-            "surrogate of it first, surrogate = fit_surrogate(model, images), and then "
-            "fit(surrogate, images); on the command line `saliencykit fit-surrogate`."
-        )
-    return black_box
 
 
 def _accelerator(black_box: BlackBox) -> "Accelerator":
@@ -370,6 +380,7 @@ def _masker(
     report: ValidationReport,
     seconds: float,
     cuts: ThresholdReport | None,
+    stand_in: dict[str, Any] | None,
 ) -> RealTimeMasker:
     """The trained masker with the record of its training; warns if it failed its validation."""
     if not report.passed:
@@ -384,6 +395,7 @@ def _masker(
         "schedule": schedule,
         "steps_done": loop.done,
         "distillation": loop.distilled,
+        "stand_in": stand_in,
         "box_threshold": None if cuts is None else asdict(cuts),
         "seconds": round(seconds, 1),
     }

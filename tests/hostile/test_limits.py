@@ -54,7 +54,9 @@ def test_a_header_that_demands_too_much_is_refused_at_once(tmp_path, change, wor
 def test_a_backbone_is_a_name_and_no_address(tmp_path):
     KINDS["masker with an encoder"].make(tmp_path)
     path = tmp_path / "m.safetensors"
-    backbone = {"kind": "paper", "backbone": "hf-hub:some/body", "pretrained": True, "size": [9, 9]}
+    backbone = {"kind": "network", "network": "timm:hf-hub:some/body", "size": [9, 9]}
+    layer = {"name": "a", "layout": "maps", "channels": 8, "side": [2, 2]}
+    backbone |= {"fingerprint": None, "feature_maps": [layer]}
     with_header(path, lambda header: header.update(encoder=backbone))
     with pytest.raises(InputError, match="regex"):
         RealTimeMasker.load(path)

@@ -3,13 +3,12 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, cast, final
+from typing import Any, final
 
-import torch
 from torch import Tensor, nn
 
 from saliencykit.core.black_box import BlackBox
-from saliencykit.core.checks import first_line, name_of
+from saliencykit.core.checks import name_of
 from saliencykit.core.errors import InputError
 from saliencykit.core.types import Images, Logits
 from saliencykit.networks.feature_map import FeatureMap
@@ -45,7 +44,7 @@ class Encoder(nn.Module, ABC):
     """From images to feature maps at several scales.
 
     Attributes:
-        kind: The name in files: `trunk`, `paper`, `own`.
+        kind: The name in files: `trunk`, `network`, `own`.
         channels: C of each map, fine to coarse.
         sides: Height and width of each map for the images it was made for.
         trained: Are its weights trained with the masking network (and stored in its file)?
@@ -192,79 +191,10 @@ class StandaloneEncoder(Encoder):
         return {"widths": self.channels} | {name: getattr(self, name) for name in names}
 
 
-@final
-class PretrainedEncoder(Encoder):
-    """A separate backbone, pretrained on ImageNet and frozen, for black boxes that expose no
-    feature maps; the paper's is a ResNet-50.
-
-    Takes raw pixels in [0, 1] and normalizes them for the backbone.
+def default_stride(size: Sequence[int]) -> int:
+    """Pixels of the image per pixel of the mask: 4 (the paper's) from 128 px on, 2 from 48, else 1.
 
     Args:
-        backbone: A timm model that supports `features_only`.
-        pretrained: Load pretrained weights (downloaded or cached). False: random weights with a
-            fixed seed, for tests and timings.
-        size: Height and width of the images it is made for.
-
-    Raises:
-        InputError: timm is not installed or has no such backbone, or its weights are unavailable.
-
-    References:
-        Dabkowski & Gal 2017, section 4 (ResNet-50, scales 112 to 7 for 224 px).
+        size: Height and width of the images.
     """
-
-    kind = "paper"
-    mean: Tensor
-    std: Tensor
-
-    def __init__(
-        self,
-        backbone: str = "resnet50",
-        pretrained: bool = True,
-        size: tuple[int, int] = (224, 224),
-    ) -> None:
-        super().__init__()
-        try:
-            import timm
-        except ImportError:
-            raise InputError(
-                "PretrainedEncoder uses a backbone of timm; pip install 'saliencykit[timm]'."
-            ) from None
-        try:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(0)
-                self.backbone = timm.create_model(
-                    backbone, pretrained=pretrained, features_only=True
-                )
-        except Exception as error:
-            raise InputError(
-                f"PretrainedEncoder(backbone={backbone!r}, pretrained={pretrained}): "
-                f"{first_line(error)}. Without internet access use encoder='own', or "
-                "PretrainedEncoder(pretrained=False) for random weights."
-            ) from error
-        self.backbone.eval().requires_grad_(False)
-        self.name, self.pretrained, self.size = backbone, pretrained, (size[0], size[1])
-        config = cast("dict[str, Any]", self.backbone.pretrained_cfg)
-        for name in ("mean", "std"):
-            value = torch.tensor(
-                config.get(name, (0.5,) * 3), dtype=torch.float32, device="cpu"
-            ).view(1, -1, 1, 1)
-            self.register_buffer(name, value, persistent=False)
-        with torch.no_grad():
-            maps = self.backbone(torch.zeros(1, 3, *size, dtype=torch.float32, device="cpu"))
-        self.channels = tuple(m.shape[1] for m in maps)
-        self.sides = tuple((m.shape[2], m.shape[3]) for m in maps)
-
-    def train(self, mode: bool = True) -> "PretrainedEncoder":
-        """The backbone stays in eval mode, so that its batch norms keep their statistics."""
-        super().train(mode)
-        self.backbone.eval()
-        return self
-
-    def encode(self, black_box: BlackBox, images: Images) -> Features:
-        """The outputs of the backbone; the black box is not queried."""
-        maps = self.backbone((images - self.mean) / self.std)
-        return Features(tuple(maps), None, (images.shape[2], images.shape[3]))
-
-    def options(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return {"backbone": self.name, "pretrained": self.pretrained, "size": self.size}
+    return 4 if min(size) >= 128 else 2 if min(size) >= 48 else 1

@@ -7,17 +7,14 @@ from typing import Annotated, Any, TypeAlias
 import torch
 from msgspec import Meta, Struct, convert
 
+from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of
 from saliencykit.core.errors import InputError
 from saliencykit.maskers.realtime.box_threshold import BoxThreshold
 from saliencykit.maskers.realtime.decoder import Bottleneck, Decoder, UNet
-from saliencykit.maskers.realtime.encoder import (
-    Encoder,
-    PretrainedEncoder,
-    StandaloneEncoder,
-    TrunkEncoder,
-)
+from saliencykit.maskers.realtime.encoder import Encoder, StandaloneEncoder, TrunkEncoder
 from saliencykit.maskers.realtime.masking_network import MaskingNetwork
+from saliencykit.maskers.realtime.pretrained_encoder import TIMM_TEXT, PretrainedEncoder
 from saliencykit.maskers.realtime.selector import ClassFilters
 from saliencykit.networks.feature_map import FeatureMap
 from saliencykit.storage.tensor_file import fill
@@ -35,7 +32,7 @@ _Sides: TypeAlias = Annotated[tuple[_Size, ...], Meta(min_length=1, max_length=3
 class _Trunk(Struct, tag_field="kind", tag="trunk"):
     feature_maps: Annotated[tuple[FeatureMap, ...], Meta(min_length=1, max_length=32)]
 
-    def build(self) -> Encoder:
+    def build(self, given: BlackBox | None) -> Encoder:
         return TrunkEncoder(self.feature_maps)
 
 
@@ -46,20 +43,30 @@ class _Own(Struct, tag_field="kind", tag="own"):
     size: _Size
     channels_in: _Channels
 
-    def build(self) -> Encoder:
+    def build(self, given: BlackBox | None) -> Encoder:
         with torch.device("meta"):
             return StandaloneEncoder(
                 self.widths, self.depth, self.stem, self.size, self.channels_in
             )
 
 
-class _Paper(Struct, tag_field="kind", tag="paper"):
-    backbone: Annotated[str, Meta(pattern=r"^[a-z0-9_.]+\Z")]  # a name, and no address
-    pretrained: bool
+class _Network(Struct, tag_field="kind", tag="network"):
+    network: Annotated[str, Meta(pattern=rf"^{TIMM_TEXT}\Z")] | None
     size: _Size
+    feature_maps: Annotated[tuple[FeatureMap, ...], Meta(min_length=1, max_length=32)]
+    fingerprint: str | None
 
-    def build(self) -> Encoder:
-        return PretrainedEncoder(self.backbone, self.pretrained, self.size)
+    def build(self, given: BlackBox | None) -> Encoder:
+        network = given or self.network
+        if network is None:
+            raise InputError(
+                "its encoder is a network of your own, whose weights it does not hold; write "
+                "RealTimeMasker.load(path, encoder=TorchBlackBox(network, mean=..., std=..., "
+                "size=...))."
+            )
+        return PretrainedEncoder(
+            network, self.size, feature_maps=self.feature_maps, fingerprint=self.fingerprint
+        )
 
 
 class _UNet(Struct, tag_field="kind", tag="unet"):
@@ -114,7 +121,7 @@ class _Known(Struct):
 
 
 class _Header(Struct):
-    encoder: _Trunk | _Own | _Paper
+    encoder: _Trunk | _Own | _Network
     selector: _Filters
     decoder: _UNet | _Bottleneck
     confidence: Finite
@@ -172,11 +179,7 @@ def write_network(
         "metadata": dict(metadata),
         "box_threshold": network.box_threshold is not None,
     }
-    stored = encoder.trained or (isinstance(encoder, PretrainedEncoder) and not encoder.pretrained)
-    weights = network.state_dict()
-    _FILES.write(
-        path, {n: t for n, t in weights.items() if stored or not n.startswith("encoder.")}, header
-    )
+    _FILES.write(path, network.state_dict(), header)
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
@@ -191,29 +194,37 @@ def read_metadata(path: Path) -> dict[str, Any]:
     return _FILES.header(path).metadata
 
 
-def read_network(path: Path) -> tuple[MaskingNetwork, float, dict[str, Any]]:
+def read_network(
+    path: Path, encoder: BlackBox | None = None
+) -> tuple[MaskingNetwork, float, dict[str, Any]]:
     """Read a network, its confidence and its metadata.
 
     Class filters that belong to the classifier's head are zero until they are read from it.
 
     Args:
         path: What `write_network` wrote.
+        encoder: The network of its encoder, where that is one of the user's own.
 
     Raises:
-        InputError: The file is not a masker's file that this version reads.
+        InputError: The file is not a masker's file that this version reads, or the network of its
+            encoder cannot be had.
     """
     header, weights = _FILES.read(path)
     where = f"the masker in {str(path)!r}"
-    encoder, selector = header.encoder.build(), header.selector.build()
+    try:
+        made = header.encoder.build(encoder)
+    except InputError as error:
+        raise InputError(f"{where} cannot be used: {error}") from error
+    selector = header.selector.build()
     try:
         with torch.device("meta"):
             decoder = header.decoder.build()
     except (RuntimeError, ValueError) as error:  # numbers that do not fit each other
         raise InputError(f"{where} is damaged: its decoder {header.decoder}: {error}") from error
-    parts = (encoder.channels, encoder.sides, encoder.channels[-1])
+    parts = (made.channels, made.sides, made.channels[-1])
     if parts != (header.decoder.channels, header.decoder.sides, header.selector.channels):
         raise InputError(f"{where} is damaged: its encoder, selector and decoder do not fit.")
-    network = MaskingNetwork(encoder, selector, decoder).eval()
+    network = MaskingNetwork(made, selector, decoder).eval()
     network.box_threshold = BoxThreshold() if header.box_threshold else None
-    fill(network, weights, where, "" if encoder.trained else "encoder.")
+    fill(network, weights, where, "" if made.trained else "encoder.")
     return network, header.confidence, header.metadata

@@ -1,13 +1,13 @@
 """MaskingNetwork: the network that predicts masks."""
 
-from typing import Literal, TypeAlias, final
+from collections.abc import Iterable
+from typing import final
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from saliencykit.core import rng
 from saliencykit.core.black_box import BlackBox
-from saliencykit.core.checks import name_of
 from saliencykit.core.errors import InputError
 from saliencykit.core.types import Images, Labels, Mask, PerImage
 from saliencykit.maskers.realtime.box_threshold import BoxThreshold
@@ -15,19 +15,17 @@ from saliencykit.maskers.realtime.decoder import Bottleneck, Decoder, UNet, mask
 from saliencykit.maskers.realtime.encoder import (
     Encoder,
     Features,
-    PretrainedEncoder,
     StandaloneEncoder,
     TrunkEncoder,
+    default_stride,
 )
+from saliencykit.maskers.realtime.pretrained_encoder import PretrainedEncoder, is_text
 from saliencykit.maskers.realtime.selector import ClassFilters, ClassSelector
-from saliencykit.networks.classifier_head import ClassifierHead, find_classifier_head
-from saliencykit.networks.feature_map import FeatureMap
-from saliencykit.networks.feature_pyramid import choose_pyramid
-from saliencykit.networks.image_response import keeps_token_order, noise_like
-from saliencykit.networks.map_layout import feature_maps_in
-from saliencykit.networks.module_calls import one_call, record_calls
+from saliencykit.networks.classifier_head import find_classifier_head
+from saliencykit.networks.feature_pyramid import feature_pyramid
+from saliencykit.networks.ridge_probe import ridge_probe
 
-EncoderName: TypeAlias = Literal["auto", "trunk", "paper", "own"]
+_PAPER = ("paper", "paper,pretrained=false")  # the second one for timings
 
 
 @final
@@ -102,7 +100,7 @@ def masking_network(
     images: Images,
     labels: Labels | None = None,
     *,
-    encoder: EncoderName | Encoder = "auto",
+    encoder: str | Encoder = "auto",
     mask_stride: int | None = None,
     seed: int = 0,
 ) -> MaskingNetwork:
@@ -114,9 +112,10 @@ def masking_network(
         images: A few images as the black box takes them, (B, C, H, W), for the statistics of the
             class selector.
         labels: (B,); None: the black box's top classes.
-        encoder: `trunk`: the black box's own feature maps; `paper`: a pretrained ResNet-50; `own`:
-            a small one, trained from scratch; `auto`: `trunk` where the black box exposes a torch
-            module, else `own`; or an Encoder.
+        encoder: `trunk`: the black box's own feature maps; `own`: a small one, trained from
+            scratch; `auto`: `trunk` where the black box exposes a torch module, else `own`;
+            `timm:NAME`: a network of timm, frozen; `paper`: a ResNet-50 with the paper's decoder;
+            or an Encoder.
         mask_stride: Pixels of the image per pixel of the mask, >= 1. None: 4 (the paper's) from
             128 px on, 2 from 48, else 1.
         seed: Random seed of the initial weights.
@@ -126,7 +125,7 @@ def masking_network(
     """
     height, width = images.shape[2:]
     if mask_stride is None:
-        mask_stride = 4 if min(height, width) >= 128 else 2 if min(height, width) >= 48 else 1
+        mask_stride = default_stride((height, width))
     if mask_stride < 1:
         raise InputError(f"masking_network(mask_stride={mask_stride}): expected >= 1.")
     side = (-(-height // mask_stride), -(-width // mask_stride))
@@ -142,9 +141,11 @@ def masking_network(
         if encoder == "trunk":
             network = _with_trunk(black_box, images, side)
         else:
-            made = _encoder(encoder, images, side)
-            network = _without_trunk(made, black_box, side)
+            made, decoder = _encoder(encoder, images, side)
+            network = _without_trunk(made, black_box, side, decoder)
         network.to(images.device).eval()
+        if isinstance(network.encoder, PretrainedEncoder) and len(images) > 1:
+            fit_filters(network, black_box, [images])
         with torch.no_grad():
             coarse = network.encoder.encode(black_box, images).maps[-1]
             if isinstance(network.selector, ClassFilters):
@@ -152,36 +153,9 @@ def masking_network(
     return network
 
 
-def trunk_feature_maps(
-    black_box: BlackBox, images: Images, head: ClassifierHead, side: tuple[int, int]
-) -> tuple[FeatureMap, ...]:
-    """The layers for a `TrunkEncoder`, fine to coarse, without those whose tokens are not in the
-    spatial order of the image.
-
-    Raises:
-        InputError: The tokens that the head reads are not in that order.
-    """
-    with torch.no_grad():
-        _, calls = record_calls(black_box, images)
-    feature_maps = [feature_map for feature_map, _ in feature_maps_in(black_box, calls, images)]
-    ordered = tuple(
-        feature_map
-        for feature_map in choose_pyramid(feature_maps, head.feature_map, side)
-        if feature_map.layout != "tokens"
-        or keeps_token_order(black_box, feature_map, noise_like(images))
-    )
-    if head.feature_map not in ordered:
-        raise InputError(
-            f"the tokens of {head.feature_map.name!r} of {name_of(black_box.module)} are not in "
-            "the spatial order of the image, so they give no mask. Use encoder='own' or 'paper', "
-            "which read the image themselves."
-        )
-    return ordered
-
-
 def _with_trunk(black_box: BlackBox, images: Images, side: tuple[int, int]) -> MaskingNetwork:
     head = find_classifier_head(black_box, images)
-    trunk = TrunkEncoder(trunk_feature_maps(black_box, one_call(black_box, images, 2), head, side))
+    trunk = TrunkEncoder(feature_pyramid(black_box, images, side, head.feature_map))
     filters = ClassFilters(
         head.weight,
         head.bias,
@@ -193,31 +167,57 @@ def _with_trunk(black_box: BlackBox, images: Images, side: tuple[int, int]) -> M
     return MaskingNetwork(trunk, filters, decoder)
 
 
-def _without_trunk(encoder: Encoder, black_box: BlackBox, side: tuple[int, int]) -> MaskingNetwork:
+def _without_trunk(
+    encoder: Encoder, black_box: BlackBox, side: tuple[int, int], decoder: type[UNet | Bottleneck]
+) -> MaskingNetwork:
     width, num_classes = encoder.channels[-1], black_box.num_classes
-    weight, exclusive = (
-        torch.randn(num_classes, width, dtype=torch.float32, device="cpu") / width**0.5,
-        black_box.output == "softmax",
-    )
     filters = ClassFilters(
-        weight,
+        torch.randn(num_classes, width, dtype=torch.float32, device="cpu") / width**0.5,
         torch.zeros(num_classes, dtype=torch.float32, device="cpu"),
         trained=True,
-        exclusive=exclusive,
+        exclusive=black_box.output == "softmax",
     )
-    kind = Bottleneck if encoder.kind == "paper" else UNet
-    return MaskingNetwork(encoder, filters, kind(encoder.channels, encoder.sides, side))
+    side = max(side, encoder.sides[0])
+    return MaskingNetwork(encoder, filters, decoder(encoder.channels, encoder.sides, side))
 
 
-def _encoder(encoder: EncoderName | Encoder, images: Images, side: tuple[int, int]) -> Encoder:
+@torch.no_grad()
+def fit_filters(network: MaskingNetwork, black_box: BlackBox, batches: Iterable[Images]) -> None:
+    """Set the class filters of a network with a frozen encoder of its own: the linear function of
+    the mean of its coarsest map that is closest to the black box's logits, for all classes.
+
+    Args:
+        network: With trained `ClassFilters`; changed in place.
+        black_box: Is queried with the images.
+        batches: Images (B, C, H, W), several in all.
+    """
+    pooled, logits = list[Tensor](), list[Tensor]()
+    for images in batches:
+        features = network.encoder.encode(black_box, images)
+        pooled.append(features.maps[-1].mean((2, 3)).cpu())
+        logits.append(black_box(images))
+        if len(pooled) == 1:
+            coarse = features.maps[-1]
+    probe = ridge_probe(torch.cat(pooled), torch.cat(logits), black_box.output)
+    assert isinstance(network.selector, ClassFilters)
+    network.selector.read_from(*probe)
+    network.selector.calibrate(coarse, logits[0].argmax(1))
+
+
+def _encoder(
+    encoder: str | Encoder, images: Images, side: tuple[int, int]
+) -> tuple[Encoder, type[UNet | Bottleneck]]:
+    """The encoder, and its decoder: the paper's comes with the paper's."""
     size = (images.shape[2], images.shape[3])
     if isinstance(encoder, Encoder):
-        return encoder
-    if encoder == "paper":
-        return PretrainedEncoder(size=size)
+        return encoder, UNet
+    if encoder in _PAPER:
+        return PretrainedEncoder(encoder.replace("paper", "timm:resnet50"), size), Bottleneck
     if encoder == "own":
         stem = max(1, round(size[0] / side[0]))
-        return StandaloneEncoder(stem=stem, size=size, channels_in=images.shape[1])
+        return StandaloneEncoder(stem=stem, size=size, channels_in=images.shape[1]), UNet
+    if is_text(encoder):
+        return PretrainedEncoder(encoder, size), UNet
     raise InputError(
-        f"encoder={encoder!r}: expected 'auto', 'trunk', 'paper', 'own' or an Encoder."
+        f"encoder={encoder!r}: expected 'auto', 'trunk', 'paper', 'own', 'timm:NAME' or an Encoder."
     )

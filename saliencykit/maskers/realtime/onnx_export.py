@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, cast, final
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import first_line, name_of
@@ -21,6 +21,8 @@ from saliencykit.core.types import Images, Labels, Logits, Mask
 from saliencykit.maskers.realtime.decoder import mask_ratio
 from saliencykit.maskers.realtime.encoder import Features, TrunkEncoder
 from saliencykit.maskers.realtime.masking_network import MaskingNetwork
+from saliencykit.maskers.realtime.pretrained_encoder import PretrainedEncoder
+from saliencykit.networks.feature_map import FeatureMap
 from saliencykit.networks.layer_activations import ActivationRecorder
 from saliencykit.networks.module_layers import get_layer, module_of
 
@@ -143,12 +145,18 @@ class JointModule(nn.Module):
             expected = black_box(there).float().cpu()
             self.model = _plain(module_of(black_box.optimized_for(there)))
             self.network: MaskingNetwork = _plain(network)
-            encoder = self.network.encoder
-            self.feature_maps = encoder.feature_maps if isinstance(encoder, TrunkEncoder) else ()
+            encoder, read = self.network.encoder, self.model
+            self.feature_maps: tuple[FeatureMap, ...] = ()
+            self.second: SecondModule | None = None
+            if isinstance(encoder, PretrainedEncoder):
+                self.second = SecondModule(encoder)
+                read = self.second.model
+            if isinstance(encoder, TrunkEncoder | PretrainedEncoder):
+                self.feature_maps = encoder.feature_maps
             self.recorder = ActivationRecorder()
             names = dict.fromkeys(feature_map.name for feature_map in self.feature_maps)
             for name in names:
-                get_layer(self.model, name).register_forward_hook(self.recorder.hook(name))
+                get_layer(read, name).register_forward_hook(self.recorder.hook(name))
             outputs = _tensors(self.model((images - self.mean) / self.std))
         self.confidence, self.num_classes = confidence, expected.shape[1]
         dtype = next((t.dtype for t in module_of(black_box).parameters()), torch.float32)
@@ -177,8 +185,9 @@ class JointModule(nn.Module):
         output = _tensors(self.model((pixels - self.mean) / self.std))[self.output_index]
         logits = _READINGS[self.reading](output.reshape(pixels.shape[0], -1))
         if self.feature_maps:
+            seen = size if self.second is None else self.second(pixels)
             recorded = self.recorder.outputs
-            maps = [f.read(recorded[f.name][0], size) for f in self.feature_maps]
+            maps = [f.read(recorded[f.name][f.call], seen) for f in self.feature_maps]
             features = Features(tuple(maps), logits, size)
         else:
             # an encoder of its own does not query the black box
@@ -187,6 +196,51 @@ class JointModule(nn.Module):
         gate = self.network.selector(features.maps[-1], classes)
         pair = decoder(decoder.prepare(features.maps), gate.sigmoid())
         return logits, resize_maps(mask_ratio(pair, self.confidence), size).clamp(0, 1)
+
+
+@final
+class SecondModule(nn.Module):
+    """A copy of the network of an encoder, which is run for the outputs of its layers.
+
+    Args:
+        encoder: Of a masking network.
+
+    Raises:
+        InputError: The network does more than normalize images.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, encoder: PretrainedEncoder) -> None:
+        super().__init__()
+        self.model, self.input_size = _plain(module_of(encoder.network)), encoder.input_size
+        for name, default in (("mean", 0.0), ("std", 1.0)):
+            values = tuple(getattr(encoder.network, name, None) or (default,))
+            self.register_buffer(
+                name, torch.tensor(values, dtype=torch.float32, device="cpu").view(1, -1, 1, 1)
+            )
+        first, (height, width) = encoder.feature_maps[-1], self.input_size
+        images = torch.rand(
+            2, max(3, self.mean.shape[1]), height, width, generator=Generator().manual_seed(0),
+            dtype=torch.float32, device="cpu",
+        )  # fmt: skip
+        recorder = ActivationRecorder()
+        handle = get_layer(self.model, first.name).register_forward_hook(recorder.hook(first.name))
+        self(images)
+        handle.remove()
+        expected = encoder.encode(cast(BlackBox, None), images).maps[-1].float().cpu()
+        got = first.read(recorder.outputs[first.name][first.call], self.input_size)
+        if not _close(got, expected):
+            raise InputError(
+                f"the encoder {encoder.network!r} does more than normalize images and call its "
+                "module, so it cannot be exported."
+            )
+
+    def forward(self, pixels: Images) -> tuple[int, int]:
+        """Run the network; returns the size of the images that it got."""
+        self.model((resize_maps(pixels, self.input_size) - self.mean) / self.std)
+        return self.input_size
 
 
 def _plain(module: Any) -> Any:
@@ -229,7 +283,7 @@ def _noise_images(black_box: BlackBox, size: int | tuple[int, int] | None) -> Im
         channels,
         height,
         width,
-        generator=torch.Generator().manual_seed(0),
+        generator=Generator().manual_seed(0),
         dtype=torch.float32,
         device="cpu",
     )

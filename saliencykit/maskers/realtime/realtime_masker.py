@@ -18,10 +18,12 @@ from saliencykit.core.masker import Inputs, Masker, MaskerOutput, resize_maps
 from saliencykit.core.types import Images, Labels, Logits, Mask
 from saliencykit.maskers.realtime.encoder import Features, TrunkEncoder
 from saliencykit.maskers.realtime.masker_file import read_network, write_network
-from saliencykit.maskers.realtime.masking_network import MaskingNetwork, trunk_feature_maps
+from saliencykit.maskers.realtime.masking_network import MaskingNetwork
 from saliencykit.maskers.realtime.onnx_export import export_onnx
+from saliencykit.maskers.realtime.pretrained_encoder import PretrainedEncoder
 from saliencykit.maskers.realtime.selector import ClassFilters
 from saliencykit.networks.classifier_head import class_weights, find_classifier_head
+from saliencykit.networks.feature_pyramid import feature_pyramid
 from saliencykit.networks.model_fingerprint import count_values, fingerprint
 from saliencykit.networks.module_layers import module_of
 from saliencykit.networks.structure_cache import state_of
@@ -129,8 +131,9 @@ class RealTimeMasker(Masker):
 
     @property
     def fit_options(self) -> Mapping[str, object]:
-        """The kind of its encoder."""
-        return {"encoder": self.network.encoder.kind}
+        """The kind of its encoder, or the encoder where that is a network."""
+        encoder = self.network.encoder
+        return {"encoder": encoder if isinstance(encoder, PretrainedEncoder) else encoder.kind}
 
     def identity(self) -> str:
         """The repr, and a hash of the weights: the repr is the same for each training."""
@@ -279,21 +282,24 @@ class RealTimeMasker(Masker):
         return path
 
     @staticmethod
-    def load(path: str | Path, black_box: BlackBox | None = None) -> "RealTimeMasker":
+    def load(
+        path: str | Path, black_box: BlackBox | None = None, *, encoder: BlackBox | None = None
+    ) -> "RealTimeMasker":
         """Read a file that `save` wrote.
 
         Args:
             path: The file.
             black_box: The black box to bind the masker to; None: the first that it explains.
+            encoder: The network that it reads images with, where that is one of your own.
 
         Raises:
-            InputError: The file is not a masker that this version reads, or the black box has
-                another architecture.
+            InputError: The file is not a masker that this version reads, the black box has another
+                architecture, or the weights of its encoder cannot be had.
 
         Warns:
             UserWarning: The masker was trained for other weights.
         """
-        masker = RealTimeMasker(*read_network(Path(path).expanduser()))
+        masker = RealTimeMasker(*read_network(Path(path).expanduser(), encoder))
         return masker if black_box is None else masker.for_black_box(black_box)
 
     def export_onnx(
@@ -405,7 +411,7 @@ def _find_layers_again(network: MaskingNetwork, black_box: BlackBox, size: Any) 
     )
     probe[1, :, : probe.shape[2] // 2] = 0.2
     head = find_classifier_head(black_box, probe)
-    feature_maps = trunk_feature_maps(black_box, probe, head, encoder.sides[0])
+    feature_maps = feature_pyramid(black_box, probe, encoder.sides[0], head.feature_map)
     shapes = [
         [(feature_map.channels, feature_map.side) for feature_map in maps]
         for maps in (feature_maps, encoder.feature_maps)

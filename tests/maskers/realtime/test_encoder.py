@@ -1,14 +1,8 @@
 import pytest
 import torch
-from torch import nn
 
 from saliencykit.core.errors import InputError
-from saliencykit.maskers.realtime.encoder import (
-    Features,
-    PretrainedEncoder,
-    StandaloneEncoder,
-    TrunkEncoder,
-)
+from saliencykit.maskers.realtime.encoder import Features, StandaloneEncoder, TrunkEncoder
 from saliencykit.networks.feature_map import FeatureMap
 from saliencykit.testing.black_boxes import Counting, PlantedEvidence
 from saliencykit.testing.unchanged import untouched
@@ -89,43 +83,3 @@ def test_the_standalone_encoder_knows_its_channels_and_sides(options):
 def test_bad_arguments_of_the_standalone_encoder_are_refused(options):
     with pytest.raises(InputError, match="all of them must be >= 1"):
         StandaloneEncoder(**options)
-
-
-def test_the_pretrained_encoder_is_frozen_and_always_the_same():
-    pytest.importorskip("timm")
-    with untouched("PretrainedEncoder"):
-        paper = PretrainedEncoder("test_resnet", pretrained=False, size=(64, 64))
-    again = PretrainedEncoder("test_resnet", pretrained=False, size=(64, 64))
-    images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    black_box = Counting(PlantedEvidence())
-    one, other = (p.train().encode(black_box, images) for p in (paper, again))
-    assert all(torch.equal(a, b) for a, b in zip(one.maps, other.maps, strict=True))
-    assert black_box.batch_sizes == []
-    assert not any(p.requires_grad for p in paper.parameters())
-    assert not any(m.training for m in paper.backbone.modules() if isinstance(m, nn.BatchNorm2d))
-    assert [(m.shape[1], tuple(m.shape[2:])) for m in one.maps] == list(
-        zip(paper.channels, paper.sides, strict=True)
-    )
-    assert PretrainedEncoder(**paper.options()).options() == paper.options()
-
-
-def test_the_pretrained_encoder_normalizes_images_for_its_backbone():
-    timm = pytest.importorskip("timm")
-    paper = PretrainedEncoder("test_resnet", pretrained=False, size=(64, 64))
-    config = timm.create_model("test_resnet").pretrained_cfg
-    images = torch.rand(1, 3, 64, 64)
-    mean, std = (torch.tensor(config[key]).view(1, 3, 1, 1) for key in ("mean", "std"))
-    expected = paper.backbone((images - mean) / std)
-    assert all(
-        torch.allclose(a, b)
-        for a, b in zip(paper.encode(PlantedEvidence(), images).maps, expected, strict=True)
-    )
-
-
-def test_an_unknown_backbone_is_refused():
-    pytest.importorskip("timm")
-    with pytest.raises(
-        InputError,
-        match=r"PretrainedEncoder\(backbone='no_such_net', pretrained=False\): .* encoder='own'",
-    ):
-        PretrainedEncoder("no_such_net", pretrained=False)

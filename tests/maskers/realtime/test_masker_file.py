@@ -10,9 +10,10 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from saliencykit.core.errors import InputError, SaliencyKitError
-from saliencykit.maskers.realtime.encoder import Encoder, PretrainedEncoder, StandaloneEncoder
+from saliencykit.maskers.realtime.encoder import Encoder, StandaloneEncoder
 from saliencykit.maskers.realtime.masker_file import read_metadata
 from saliencykit.maskers.realtime.masking_network import MaskingNetwork, masking_network
+from saliencykit.maskers.realtime.pretrained_encoder import PretrainedEncoder
 from saliencykit.maskers.realtime.realtime_masker import RealTimeMasker
 from saliencykit.maskers.realtime.trained_file import TrainedFile
 from saliencykit.testing.black_boxes import PlantedEvidence
@@ -76,7 +77,7 @@ def test_a_loaded_masker_equals_the_saved_one(net, photos, tmp_path, name):
         options = (
             {"encoder": "own"}
             if name == "own"
-            else {"encoder": PretrainedEncoder("test_resnet", pretrained=False, size=(64, 64))}
+            else {"encoder": PretrainedEncoder("timm:test_resnet,pretrained=false", (64, 64))}
         )
     masker = masker_for(black_box, images, **options).bind(black_box)
     path = tmp_path / "masker.safetensors"

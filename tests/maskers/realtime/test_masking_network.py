@@ -7,7 +7,7 @@ from torch import nn
 from saliencykit.core.errors import InputError
 from saliencykit.core.masker import resize_maps
 from saliencykit.maskers.realtime.decoder import Bottleneck, UNet
-from saliencykit.maskers.realtime.encoder import PretrainedEncoder, StandaloneEncoder, TrunkEncoder
+from saliencykit.maskers.realtime.encoder import StandaloneEncoder, TrunkEncoder
 from saliencykit.maskers.realtime.masking_network import MaskingNetwork, masking_network
 from saliencykit.maskers.realtime.selector import ClassFilters
 from saliencykit.testing.black_boxes import Counting, PlantedEvidence, QueryOnly
@@ -209,21 +209,18 @@ def test_a_network_is_made_under_no_grad_and_in_inference_mode(net, photos):
     assert not any(p.is_inference() for p in network.parameters())
 
 
-def test_the_pretrained_encoder_comes_with_the_papers_decoder():
-    pytest.importorskip("timm")
+def test_the_papers_encoder_comes_with_the_papers_decoder(monkeypatch):
+    timm = pytest.importorskip("timm")
+    create = timm.create_model
+    monkeypatch.setattr(
+        timm, "create_model", lambda name, pretrained, **rest: create("test_resnet", **rest)
+    )
     black_box = PlantedEvidence()
     images, labels = black_box.examples(2, generator=seeded(), size=64)
-    network = masking_network(
-        black_box,
-        images,
-        encoder=PretrainedEncoder("test_resnet", pretrained=False, size=(64, 64)),
-        mask_stride=4,
-    )
+    network = masking_network(black_box, images, encoder="paper", mask_stride=4)
     assert isinstance(network.decoder, Bottleneck)
-    assert masks_of(black_box, network, images, labels)[0].shape == (2, 1, 16, 16)
-    assert isinstance(
-        masking_network(black_box, images, encoder=StandaloneEncoder(size=(64, 64))).decoder, UNet
-    )
+    assert masks_of(black_box, network, images, labels)[0].shape == (2, 1, 20, 20)
+    assert isinstance(masking_network(black_box, images, encoder=network.encoder).decoder, UNet)
 
 
 def test_parts_can_be_replaced():

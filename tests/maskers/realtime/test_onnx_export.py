@@ -6,8 +6,8 @@ from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import InputError, SaliencyKitError
 from saliencykit.maskers.realtime import onnx_export
-from saliencykit.maskers.realtime.encoder import PretrainedEncoder
 from saliencykit.maskers.realtime.masking_network import masking_network
+from saliencykit.maskers.realtime.pretrained_encoder import PretrainedEncoder
 from saliencykit.maskers.realtime.realtime_masker import RealTimeMasker
 from saliencykit.testing.black_boxes import PlantedEvidence
 from saliencykit.testing.unchanged import untouched
@@ -138,7 +138,7 @@ def test_the_pretrained_encoder(net, photos, tmp_path, traced):
     masker = bound(
         net("convolutional"),
         images,
-        encoder=PretrainedEncoder("test_resnet", pretrained=False, size=(32, 32)),
+        encoder=PretrainedEncoder("timm:test_resnet,pretrained=false", (32, 32)),
     )
     masker.export_onnx(tmp_path / "paper.onnx")
     agree(tmp_path / "paper.onnx", masker, images)
