@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from saliencykit.core.errors import InputError
-from saliencykit.core.masker import resize_maps
+from saliencykit.core.masker import place_maps, resize_maps
 from saliencykit.core.types import Mask
 
 _EPSILON = 1e-4  # in the denominator of the mask: for the gradient at 0 / 0
@@ -76,6 +76,8 @@ class UNet(Decoder):
         sides: Of the encoder's maps, for the images it is made for.
         side: h and w of the result; steps without a lateral lead up to it.
         widths: Channels from the coarsest step to the finest; the last one is repeated.
+        offset: How far below and to the right of an even grid the coarsest map sees the image, in
+            its own positions; the gate is enlarged accordingly.
 
     Raises:
         InputError: The numbers of channels and sides differ.
@@ -93,6 +95,7 @@ class UNet(Decoder):
         sides: Sequence[tuple[int, int]],
         side: tuple[int, int],
         widths: Sequence[int] = (64, 48, 32, 16),
+        offset: tuple[float, float] = (0.0, 0.0),
     ) -> None:
         super().__init__()
         if len(channels) != len(sides) or not channels:
@@ -101,6 +104,7 @@ class UNet(Decoder):
             )
         self.channels, self.sides = tuple(channels), tuple((s[0], s[1]) for s in sides)
         self.side, self.widths = (side[0], side[1]), tuple(widths)
+        self.offset = (offset[0], offset[1])
         steps = list(reversed(self.sides))  # coarse to fine, from the coarsest map on
         while steps[-1][0] < side[0]:
             steps.append((min(2 * steps[-1][0], side[0]), min(2 * steps[-1][1], side[1])))
@@ -122,7 +126,7 @@ class UNet(Decoder):
         """(B, 2, h, w); see `Decoder.forward`."""
         x = F.relu(prepared[0] * gate, inplace=True)
         x = F.relu(x + self.first(x), inplace=True)
-        coarsest, upsampled = prepared[0].shape[2:], gate
+        coarsest, upsampled = prepared[0].shape[2:], self._placed(gate, gate.shape[2:])
         for number, (narrow, refine) in enumerate(zip(self.narrow, self.refine, strict=True)):
             x = _conv_with_gate(cast(nn.Conv2d, narrow), x, upsampled)
             if number + 1 < len(prepared):
@@ -133,12 +137,18 @@ class UNet(Decoder):
                 size = torch.Size(round(int(c) * s / b) for c, s, b in sides)
                 x = resize_maps(x, size)
             x = F.relu(refine(F.relu(x, inplace=True)), inplace=True)
-            upsampled = resize_maps(gate, size)
+            upsampled = self._placed(gate, size)
         return _add_to_gate(self.last, x, upsampled)
+
+    def _placed(self, gate: Tensor, size: Sequence[int]) -> Tensor:
+        """The gate on a finer grid, where the coarsest map sees the image."""
+        scale = (size[0] / gate.shape[2], size[1] / gate.shape[3])
+        return place_maps(gate, size, (self.offset[0] * scale[0], self.offset[1] * scale[1]))
 
     def options(self) -> dict[str, Any]:
         """The constructor's arguments."""
-        return {name: getattr(self, name) for name in ("channels", "sides", "side", "widths")}
+        names = ("channels", "sides", "side", "widths", "offset")
+        return {name: getattr(self, name) for name in names}
 
     def folded(self) -> "UNet":
         """A copy for inference, in channels_last, with batch norms folded into convolutions."""

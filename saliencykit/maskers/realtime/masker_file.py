@@ -25,6 +25,7 @@ _Channels: TypeAlias = Annotated[int, Meta(ge=1, le=2**16)]
 _Few: TypeAlias = Annotated[int, Meta(ge=1, le=64)]  # layers of a stage, a stride
 _Side: TypeAlias = Annotated[int, Meta(ge=1, le=2**13)]
 _Size: TypeAlias = tuple[_Side, _Side]
+_Positions: TypeAlias = Annotated[float, Meta(ge=-64, le=64)]
 _Widths: TypeAlias = Annotated[tuple[_Channels, ...], Meta(min_length=1, max_length=32)]
 _Sides: TypeAlias = Annotated[tuple[_Size, ...], Meta(min_length=1, max_length=32)]
 
@@ -74,9 +75,10 @@ class _UNet(Struct, tag_field="kind", tag="unet"):
     sides: _Sides
     side: _Size
     widths: _Widths
+    offset: tuple[_Positions, _Positions] = (0.0, 0.0)
 
     def build(self) -> Decoder:
-        return UNet(self.channels, self.sides, self.side, self.widths)
+        return UNet(self.channels, self.sides, self.side, self.widths, self.offset)
 
 
 class _Bottleneck(Struct, tag_field="kind", tag="bottleneck"):

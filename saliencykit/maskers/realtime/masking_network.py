@@ -23,6 +23,7 @@ from saliencykit.maskers.realtime.pretrained_encoder import PretrainedEncoder, i
 from saliencykit.maskers.realtime.selector import ClassFilters, ClassSelector
 from saliencykit.networks.classifier_head import find_classifier_head
 from saliencykit.networks.feature_pyramid import feature_pyramid
+from saliencykit.networks.image_response import grid_offset, noise_like
 from saliencykit.networks.ridge_probe import ridge_probe
 
 _PAPER = ("paper", "paper,pretrained=false")  # the second one for timings
@@ -163,7 +164,11 @@ def _with_trunk(black_box: BlackBox, images: Images, side: tuple[int, int]) -> M
         layer=head.layer,
         exclusive=black_box.output == "softmax",
     )
-    decoder = UNet(trunk.channels, trunk.sides, max(side, trunk.sides[-1]))
+    coarsest = trunk.feature_maps[-1]
+    pixels = grid_offset(black_box, coarsest, noise_like(images))
+    (down, right), (rows, columns) = pixels, coarsest.side
+    offset = (down * rows / images.shape[2], right * columns / images.shape[3])
+    decoder = UNet(trunk.channels, trunk.sides, max(side, trunk.sides[-1]), offset=offset)
     return MaskingNetwork(trunk, filters, decoder)
 
 

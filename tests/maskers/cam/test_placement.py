@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Generator, nn
+from torch import Generator
 
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.masker import place_maps, resize_maps
@@ -11,36 +11,7 @@ from saliencykit.maskers.cam.cam import Cam
 from saliencykit.maskers.cam.grad_cam import GradCam
 from saliencykit.maskers.gradient.excitation_backprop import ExcitationBackprop
 from saliencykit.networks.target_layer import find_target_layer
-
-
-def padded(sides, *, depth=4, size=64):
-    """Strided convolutions of positive, symmetric kernels, padded on the given sides."""
-    layers, before = [], 3
-    for _ in range(depth):
-        convolution = nn.Conv2d(before, 4, 3, 2, bias=False)
-        nn.init.constant_(convolution.weight, 1 / (9 * before))
-        layers += [nn.ZeroPad2d(sides), convolution, nn.ReLU()]
-        before = 4
-    head = nn.Linear(4, 2)
-    head.weight = nn.Parameter(torch.tensor([[1.0] * 4, [-1.0] * 4]))
-    nn.init.zeros_(head.bias)
-    net = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), head).eval()
-    return TorchBlackBox(net, size=size)
-
-
-def spots(size=64):
-    images = torch.zeros(4, 3, size, size)
-    for image, (y, x) in zip(images, ((20, 20), (28, 40), (44, 24), (36, 36)), strict=True):
-        image[:, y - 4 : y + 4, x - 4 : x + 4] = 1
-    return images, torch.tensor([[20.0, 20], [28, 40], [44, 24], [36, 36]])
-
-
-def centers(masks):
-    at = torch.arange(masks.shape[-1]) + 0.5
-    total = masks.sum((1, 2, 3))
-    rows, columns = (masks.sum((1, d)) @ at / total for d in (3, 2))
-    return torch.stack([rows, columns], 1)
-
+from tests.helpers import centers, padded, spots
 
 MASKERS = [Cam(), GradCam(), ExcitationBackprop(layer="8")]
 

@@ -5,14 +5,14 @@ from hypothesis import strategies as st
 from torch import nn
 
 from saliencykit.core.errors import InputError
-from saliencykit.core.masker import resize_maps
+from saliencykit.core.masker import place_maps
 from saliencykit.maskers.realtime.decoder import Bottleneck, UNet
 from saliencykit.maskers.realtime.encoder import StandaloneEncoder, TrunkEncoder
 from saliencykit.maskers.realtime.masking_network import MaskingNetwork, masking_network
 from saliencykit.maskers.realtime.selector import ClassFilters
 from saliencykit.testing.black_boxes import Counting, PlantedEvidence, QueryOnly
 from saliencykit.testing.unchanged import untouched
-from tests.helpers import seeded
+from tests.helpers import centers, padded, seeded, spots
 
 NAMES = ("convolutional", "squeezed", "channels-last", "class-token", "mean-token", "flattened")
 
@@ -49,16 +49,32 @@ def masks_of(black_box, network, images, labels, confidence=0.0):
 # the untrained network
 
 
-def test_before_training_the_mask_is_the_gate(made):
+def test_before_training_the_mask_is_the_gate_at_its_place(made):
     black_box, network, images = made
     labels = black_box(images).argmax(1)
     with torch.no_grad():
         features = network.encoder.encode(black_box, images)
         mask, presence = network(features, labels)
         gate = network.selector(features.maps[-1], labels)
-    large = resize_maps(gate.sigmoid(), tuple(mask.shape[2:]))
+    size, coarse = mask.shape[2:], gate.shape[2:]
+    pixels = [off * s / c for off, s, c in zip(network.decoder.offset, size, coarse, strict=True)]
+    large = place_maps(gate.sigmoid(), tuple(size), tuple(pixels))
     assert torch.allclose(mask, large / (1 + 1e-4), atol=1e-6)
     assert torch.equal(presence, gate.amax((1, 2, 3)))
+
+
+@pytest.mark.parametrize("sides", [(0, 1, 0, 1), (1, 0, 0, 1)])
+def test_before_training_a_mirrored_image_gets_the_mirrored_mask_however_layers_are_padded(sides):
+    black_box, (images, _) = padded(sides), spots()
+    network, labels = masking_network(black_box, images), torch.zeros(4, dtype=torch.int64)
+    apart = []
+    for offset in ((0.0, 0.0), network.decoder.offset):
+        network.decoder.offset = offset
+        mask, across = (
+            masks_of(black_box, network, each, labels)[0] for each in (images, images.flip(3))
+        )
+        apart.append(float((centers(mask) - centers(across.flip(3))).abs().max()))
+    assert apart[1] < 0.5 * apart[0]
 
 
 def test_before_training_the_mask_of_the_top_class_is_neither_empty_nor_full(made):
