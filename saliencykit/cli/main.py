@@ -12,6 +12,7 @@ from saliencykit._version import __version__
 from saliencykit.cli import plugins
 from saliencykit.cli.app import app as serve_app
 from saliencykit.cli.audit import audit
+from saliencykit.cli.calibrate import calibrate
 from saliencykit.cli.compare import compare
 from saliencykit.cli.console import complain, warn
 from saliencykit.cli.doctor import doctor
@@ -39,6 +40,7 @@ for _command in (
     export,
     fit,
     fit_surrogate,
+    calibrate,
     evaluate,
     compare,
     report,

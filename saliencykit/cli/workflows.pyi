@@ -2,6 +2,7 @@ import torch as torch
 
 from saliencykit.app.page_server import launch_app as launch_app
 from saliencykit.black_boxes.contrast import contrast as contrast
+from saliencykit.calibration.calibrate_masker import calibrate as calibrate
 from saliencykit.cli.device import best_device as best_device
 from saliencykit.cli.device import black_box_on_device as black_box_on_device
 from saliencykit.cli.device import use_idle_cores as use_idle_cores

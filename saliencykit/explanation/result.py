@@ -309,6 +309,7 @@ class Explanation:
             "verdicts": self.verdicts,
             "model": {key: self.provenance.get(key) for key in ("model", "fingerprint")},
             "masker": self.provenance.get("masker"),
+            "certificate": list(self.remarks) or None,
             "settings": self.provenance,
         }
 

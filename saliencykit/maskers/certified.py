@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict, dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import final
 
@@ -159,6 +160,7 @@ class Certified(Masker):
         masker: Orders the pixels.
         certificate: The result of the calibration.
         text: The masker as a text, such as `cam`, where there is one.
+        logits: Of the images that it is only called on, see `one_pass`.
 
     References:
         Angelopoulos et al. 2022, "Conformal risk control".
@@ -167,6 +169,7 @@ class Certified(Masker):
     masker: Masker
     certificate: Certificate
     text: str | None = None
+    logits: Logits | None = None
 
     def __post_init__(self) -> None:
         """What the class says elsewhere, its masker says here."""
@@ -181,9 +184,11 @@ class Certified(Masker):
         self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator
     ) -> MaskerOutput:
         """The nested mask of the certified area, 1 everywhere where that is the whole image."""
-        output = ranked_by(self.masker, black_box, images, labels, generator)
-        with torch.no_grad():
-            own = probability(black_box(images), labels, black_box.output)
+        masker, logits = self.masker, self.logits
+        if logits is None:
+            masker, logits = masker.predict_masker(black_box, images)
+        output = ranked_by(masker, black_box, images, labels, generator)
+        own = probability(logits, labels, black_box.output)
         places = self.certificate.areas(output.mask.mean((1, 2, 3)), own)
         return replace(output, mask=nested_steps(output, places), box_threshold=None)
 
@@ -203,7 +208,7 @@ class Certified(Masker):
     def one_pass(self, black_box: BlackBox, images: Images) -> tuple[Masker, Logits]:
         """That of its masker."""
         masker, logits = self.masker.predict_masker(black_box, images)
-        return replace(self, masker=masker), logits
+        return replace(self, masker=masker, logits=logits), logits
 
     def remarks(self, images: Images, logits: Logits, labels: Labels) -> tuple[str, ...]:
         """The guarantee, or that there is none: top classes were calibrated."""
@@ -215,8 +220,10 @@ class Certified(Masker):
         )
 
     def identity(self) -> str:
-        """That of the masker, with the certificate."""
-        return f"{self.masker.identity()} certified({self.certificate})"
+        """That of the masker, with a hash of the certificate."""
+        certificate, digest = self.certificate, sha256(repr(self.certificate).encode()).hexdigest()
+        promise = f"keep={certificate.keep:g}, level={certificate.level:g}"
+        return f"{self.masker.identity()} certified({promise}) {digest[:12]}"
 
     def save(self, path: str | Path) -> Path:
         """Write a file that `masker=` takes: a trained masker with its certificate

@@ -13,10 +13,11 @@ from saliencykit import InputError, ReliabilityWarning, TorchBlackBox, explain
 from saliencykit.alternatives import Blur
 from saliencykit.calibration import calibrate
 from saliencykit.core import MaskerOutput, probability, run_trial
+from saliencykit.maskers import CenterBox
 from saliencykit.maskers.certified import AREAS, NO_GUARANTEE, Certified, nested_steps
 from saliencykit.maskers.image_statistics import image_statistics
 from saliencykit.registry.coerce import as_masker
-from saliencykit.testing import PlantedEvidence
+from saliencykit.testing import Counting, PlantedEvidence
 
 RISE = "rise:samples=64"
 
@@ -69,6 +70,17 @@ def test_steps_are_nested_masks_and_the_last_one_is_the_whole_image() -> None:
     assert torch.equal(masks[1:2], output.nested((AREAS[8],))[1:2])
     assert (masks[2] == 1).all()
     assert masks.mean((1, 2, 3)).tolist() == pytest.approx([0.02, 0.25, 1.0], abs=0.01)
+
+
+def test_the_whole_image_is_queried_once(certified: Certified) -> None:
+    cheap, images = replace(certified, masker=CenterBox()), examples(3, 1)
+    black_box = Counting(PlantedEvidence())
+    masker, logits = cheap.predict_masker(black_box, images)
+    labels, generator = logits.argmax(1), Generator().manual_seed(0)
+    mask = masker(black_box, images, labels, generator=generator)
+    assert black_box.batch_sizes == [3]
+    assert torch.equal(mask, cheap(black_box, images, labels, generator=generator))
+    assert black_box.batch_sizes == [3, 3]
 
 
 def test_an_explanation_prints_the_guarantee(certified: Certified) -> None:
