@@ -5,7 +5,7 @@ from PIL import Image
 
 from saliencykit.app.exploration import Exploration, View
 from saliencykit.visualization.captions import as_text
-from saliencykit.visualization.heatmap import Array
+from saliencykit.visualization.heatmap import Array, in_gray
 from saliencykit.visualization.html_images import jpeg_data_url
 from saliencykit.visualization.html_page import plain, table
 
@@ -54,7 +54,7 @@ def draw_regions(image: Array, first: Array, second: Array) -> Image.Image:
         (128, 128, 128)
     """
     both, neither = np.minimum(first, second), 1 - np.maximum(first, second)
-    gray = image.mean(2, keepdims=True)
+    gray = in_gray(image)
     drawn = both[..., None] * image + neither[..., None] * _DIM * gray
     for own, color in ((first - both, FIRST), (second - both, SECOND)):
         drawn = drawn + own[..., None] * ((1 - _TINT) * gray + _TINT * np.array(color) / 255)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeAlias, final
+from typing import Any, TypeAlias, TypeVar, final
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ from saliencykit.visualization.heatmap import Array
 OnQuery: TypeAlias = Callable[[int, int | None], None]
 """Called with the evaluations of the model so far, and of all, if known."""
 
+T = TypeVar("T")
 _SIDE = 512  # pixels; the longer side of what is shown
 _TOP = 5
 
@@ -137,19 +138,30 @@ class Exploration:
         """What the model saw of the source image, at a size for the page: (H, W, 3) in [0, 1], and
         where the model's input lies in it.
         """
-        if "display" not in self._remembered:
-            self._remembered["display"] = _display(self.explanation)
-        return self._remembered["display"]  # type: ignore[no-any-return]
+        return self.remember("display", lambda: _display(self.explanation))
+
+    def remember(self, key: Any, make: Callable[[], T]) -> T:
+        """What does not change with the budget, made once.
+
+        Args:
+            key: Of it, hashable.
+            make: Called the first time.
+        """
+        if key not in self._remembered:
+            self._remembered[key] = make()
+        return self._remembered[key]  # type: ignore[no-any-return]
 
     def _fill(self, text: str) -> tuple[Alternative, Logits]:
         """The alternative, and the model's answer to nothing else; made once."""
-        if text not in self._remembered:
+
+        def make() -> tuple[Alternative, Logits]:
             fill = as_alternative(text).for_black_box(self.black_box)
             images = self.explanation.images.to(self.black_box.device)
             with torch.no_grad():
                 nothing = _edits(fill, images, [torch.zeros_like(images[:, :1])] * 3)[-1]
-                self._remembered[text] = (fill, self.black_box(nothing).cpu())
-        return self._remembered[text]  # type: ignore[no-any-return]
+                return fill, self.black_box(nothing).cpu()
+
+        return self.remember(("fill", text), make)
 
     def _relative(self, logits: Logits) -> Logits:
         return relative_to(logits, self.choice.against)

@@ -13,8 +13,7 @@ from saliencykit.registry.listing import list_alternatives
 _STYLE = (
     "<style>.sk-panels{display:flex;flex-wrap:wrap;gap:10px}.sk-panels figure{flex:1 1 180px;"
     "max-width:320px;margin:0;background:none}.sk-panels img{width:100%;height:auto;margin:0}"
-    ".sk-panels figcaption span,.sk-panels figcaption b{display:block}"
-    ".sk-panels .sk-bar{display:inline-block;width:5em;height:.7em;margin:0 .4em}</style>"
+    ".sk-panels figcaption span,.sk-panels figcaption b{display:block}</style>"
 )
 
 

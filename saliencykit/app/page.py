@@ -94,6 +94,7 @@ class Page:
                 [first, second, *dial],
                 drawn,
                 trigger_mode="always_last",
+                queue=False,
                 show_progress="hidden",
                 **PRIVATE,
             )

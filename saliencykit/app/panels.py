@@ -8,19 +8,16 @@ import torch
 from PIL import Image
 
 from saliencykit.app.exploration import Exploration, View
-from saliencykit.core.geometry import Geometry
 from saliencykit.core.output import reported
-from saliencykit.core.types import Images, Logits
+from saliencykit.core.types import Images, Logits, Mask
 from saliencykit.visualization.captions import as_text
 from saliencykit.visualization.display import to_pil
-from saliencykit.visualization.heatmap import COLORS, Array, blended
+from saliencykit.visualization.heatmap import COLOR_BAR, blended
 from saliencykit.visualization.html_images import jpeg_data_url
 from saliencykit.visualization.html_page import plain
 from saliencykit.visualization.mask_overlay import draw_overlay
 
 _QUALITY = 85  # of the JPEG
-_STOPS = ",".join(f"rgb{color}" for color in COLORS)
-_BAR = f'<span>0<i class="sk-bar" style="background:linear-gradient(90deg,{_STOPS})"></i>1</span>'
 
 
 def view_panels(exploration: Exploration, view: View, *, opacity: float) -> str:
@@ -32,40 +29,44 @@ def view_panels(exploration: Exploration, view: View, *, opacity: float) -> str:
         opacity: Of the heat map, in [0, 1].
     """
     pixels, geometry = exploration.display()
-    heat = geometry.to_source(exploration.explanation.mask)[0, 0].numpy()
-    mask = geometry.to_source(view.explanation.mask)[0, 0].numpy()
-    kept, dropped = edited_images(view, pixels, geometry)
+    keep = geometry.to_source(view.explanation.mask)
+    kept, dropped = edited_images(exploration, view, keep)
     area = float(view.explanation.area[0])
     whole_answer, kept_answer, dropped_answer = (
         _answer(exploration, logits) for logits in view.answers[:, None]
     )
+    region = draw_overlay(pixels, keep[0, 0].numpy())
     panels = [
-        ("Heat map", blended(pixels, heat, opacity), "the masker's own mask", _BAR),
-        (f"Region, {area:.0%} of the pixels", draw_overlay(pixels, mask), whole_answer, ""),
-        ("Kept", kept, kept_answer, ""),
-        ("Dropped", dropped, dropped_answer, ""),
+        (f"Region, {area:.0%} of the pixels", region, whole_answer),
+        ("Kept", kept, kept_answer),
+        ("Dropped", dropped, dropped_answer),
     ]
-    figures = "".join(starmap(_figure, panels))
+    heat = exploration.remember(("heat", opacity), lambda: _heat_figure(exploration, opacity))
+    figures = heat + "".join(starmap(_figure, panels))
     return f'{_verdict(exploration, view)}<div class="sk-panels">{figures}</div>'
 
 
-def edited_images(view: View, pixels: Array, geometry: Geometry) -> list[Image.Image]:
+def edited_images(exploration: Exploration, view: View, keep: Mask) -> list[Image.Image]:
     """The kept and the dropped image, as sharp as the source image where pixels are kept.
 
     Args:
+        exploration: The explained image.
         view: Has what the model got.
-        pixels: (H, W, 3), the source image.
-        geometry: Where the model's input lies in it.
+        keep: The view's mask at the size of the page, (1, 1, H, W).
     """
-    explanation = view.explanation
-    source = torch.from_numpy(pixels).permute(2, 0, 1)[None]
-    keep = geometry.to_source(explanation.mask)
-    # with a mask that keeps all, the detail that the model's size has lost comes back
-    lost = source - geometry.to_source(_rgb(explanation.images))
+    geometry = exploration.display()[1]
     shown = geometry.to_source(_rgb(view.edited))
     if view.is_composed:
+        # with a mask that keeps all, the detail that the model's size has lost comes back
+        lost = exploration.remember("lost", lambda: _lost_detail(exploration))
         shown = shown + torch.cat([keep, 1 - keep]) * lost
     return [to_pil(each) for each in shown.clamp(0, 1)[:, None]]
+
+
+def _lost_detail(exploration: Exploration) -> Images:
+    pixels, geometry = exploration.display()
+    source = torch.from_numpy(pixels).permute(2, 0, 1)[None]
+    return source - geometry.to_source(_rgb(exploration.explanation.images))
 
 
 def _rgb(images: Images) -> Images:
@@ -102,7 +103,13 @@ def _answer(exploration: Exploration, logits: Logits) -> str:
     )
 
 
-def _figure(title: str, image: Image.Image, text: str, more: str) -> str:
+def _heat_figure(exploration: Exploration, opacity: float) -> str:
+    pixels, geometry = exploration.display()
+    heat = geometry.to_source(exploration.explanation.mask)[0, 0].numpy()
+    return _figure("Heat map", blended(pixels, heat, opacity), "the masker's own mask", COLOR_BAR)
+
+
+def _figure(title: str, image: Image.Image, text: str, more: str = "") -> str:
     url = jpeg_data_url(image, side=max(image.size), quality=_QUALITY)
     return (
         f'<figure><img src="{url}" alt="{plain(f"{title}: {text}")}">'

@@ -1,7 +1,7 @@
 """The page of one explanation."""
 
 from saliencykit.explanation.result import Explanation
-from saliencykit.reports.page_parts import MAX_IMAGES, note, settings
+from saliencykit.reports.page_parts import KEYS, MAX_IMAGES, note, settings, stop
 from saliencykit.visualization.html_page import document
 
 _LARGE, _SMALL = 380, 150  # pixels, the height of a panel; small ones on pages of many images
@@ -20,5 +20,7 @@ def explanation_page(explanation: Explanation) -> str:
     )
     height = _LARGE if count <= _FEW else _SMALL
     panels = [explanation.panels(row, height=height) for row in range(min(count, MAX_IMAGES))]
+    if count > 1:
+        about, panels = f"{about} {KEYS}", list(map(stop, panels))
     parts = [note(about), *panels, *more, settings(explanation.provenance)]
     return document("Which pixels the decision rests on", parts)

@@ -19,6 +19,14 @@ CARD_LEGEND = (
 )
 
 
+KEYS = "The keys j and k go to the next and the previous image."
+
+
+def stop(part: str) -> str:
+    """HTML of one image, which the keys go to."""
+    return f'<section data-stop tabindex="-1">{part}</section>'
+
+
 def note(text: str) -> str:
     """A paragraph of plain text, dimmed."""
     return f'<p class="dim">{plain(text)}</p>'
@@ -47,12 +55,12 @@ def missing(items: Iterable[tuple[str, int, Sequence[str], str]]) -> Iterator[st
 
 
 def settings(*groups: Mapping[str, Any]) -> str:
-    """The section on settings: names and values, without those that are None."""
+    """The section on settings: names and values, without those that are None or empty."""
     pairs = (pair for group in groups for pair in group.items())
     known = (
         (name, ", ".join(map(str, value)) if isinstance(value, list) else str(value))
         for name, value in pairs
-        if value is not None
+        if value is not None and value not in ("", [], ())
     )
     return f"<h2>Settings</h2>{definitions(known)}"
 

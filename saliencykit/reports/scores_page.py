@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Container, Iterator, Mapping, Sequence
+from math import nan
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -12,7 +13,16 @@ from saliencykit.evaluation.run_directory import file_names
 from saliencykit.evaluation.score_rows import Row
 from saliencykit.evaluation.score_summary import ScoreSummary, metric_of
 from saliencykit.evaluation.scores import Scores
-from saliencykit.reports.page_parts import CARD_LEGEND, gallery, missing, note, open_image, settings
+from saliencykit.reports.page_parts import (
+    CARD_LEGEND,
+    KEYS,
+    gallery,
+    missing,
+    note,
+    open_image,
+    settings,
+    stop,
+)
 from saliencykit.visualization.captions import as_text
 from saliencykit.visualization.display import display_arrays
 from saliencykit.visualization.html_images import card
@@ -91,7 +101,7 @@ def _images(scores: Scores) -> Iterator[str]:
     order = sorted(rows, key=lambda index: (-spreads[index], index))
     sections = [part for index in order for part in _image(scores, rows[index])]
     if sections:
-        first = "First the images on which the maskers' scores differ most. "
+        first = f"First the images on which the maskers' scores differ most. {KEYS} "
         yield f"<h2>Images</h2>{note((first if len(scores.maskers) > 1 else '') + CARD_LEGEND)}"
         yield from sections
 
@@ -131,7 +141,7 @@ def _image(scores: Scores, rows: dict[str, Row]) -> Iterator[str]:
             keep = torch.from_numpy(np.asarray(mask.convert("L"), np.float32) / 255)
             overlay = draw_overlay(*display_arrays(image, keep[None, None]))
             figures.append(card(masker, _caption(scores, rows[masker]), overlay, kept, dropped))
-    yield f"<h3>{plain(first.sample)}</h3>{gallery(figures)}"
+    yield stop(f"<h3>{plain(first.sample)}</h3>{gallery(figures)}")
 
 
 def _meanings(scores: Scores, summaries: _Summaries) -> Iterator[str]:
@@ -179,7 +189,8 @@ def _settings(known: Mapping[str, Any]) -> str:
 
 
 def _caption(scores: Scores, row: Row) -> str:
-    shown = [f"{name} {number(row.scores[name])}" for name in scores.main if name in row.scores]
+    known = ((name, row.scores.get(name, nan)) for name in scores.main)
+    shown = [f"{name} {number(value)}" for name, value in known if value == value]
     return "; ".join([*shown, *([row.failure] if row.failure else [])])
 
 

@@ -12,6 +12,13 @@ COLORS = (
     (0, 0, 4), (31, 12, 72), (85, 15, 109), (136, 34, 106), (186, 54, 85), (227, 89, 51),
     (249, 140, 10), (249, 201, 50), (252, 255, 164),
 )  # fmt: skip
+_STOPS = ",".join(f"rgb{color}" for color in COLORS)
+COLOR_BAR = (
+    "<span style='white-space:nowrap'>0<i style='display:inline-block;width:5em;height:.7em;"
+    "margin:0 .4em;border-radius:2px;print-color-adjust:exact;"
+    f"background:linear-gradient(90deg,{_STOPS})'></i>1</span>"
+)
+"""The color bar as HTML, for text below a heat map that has none."""
 _OPACITY = 0.65  # of the colors over the image
 _TICKS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
@@ -52,9 +59,20 @@ def blended(image: Array, mask: Array, opacity: float = _OPACITY) -> Image.Image
     Returns:
         An RGB image of W x H pixels.
     """
-    gray = image.mean(2, keepdims=True)
-    mixed = opacity * colors(mask) + (1 - opacity) * gray
+    mixed = opacity * colors(mask) + (1 - opacity) * in_gray(image)
     return Image.fromarray((np.clip(mixed, 0, 1) * 255 + 0.5).astype(np.uint8))
+
+
+def in_gray(image: Array) -> Array:
+    """The mean of the colors of each pixel; numpy's own takes ten times as long.
+
+    Args:
+        image: (H, W, 3).
+
+    Returns:
+        (H, W, 1).
+    """
+    return (image[..., 0:1] + image[..., 1:2] + image[..., 2:3]) / 3
 
 
 def colors(values: Array) -> Array:

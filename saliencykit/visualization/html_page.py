@@ -27,7 +27,19 @@ for (const button of document.querySelectorAll("th button")) button.onclick = ()
   body.append(...[...body.rows].sort((a, b) => (up ? 1 : -1) * less(key(a), key(b))));
 };
 """
-_HASH = base64.b64encode(hashlib.sha256(_SORT.encode()).digest()).decode()
+_KEYS = """
+document.onkeydown = event => {
+  const step = {j: 1, k: -1}[event.key];
+  if (!step || event.ctrlKey || event.metaKey || event.altKey) return;
+  const stops = [...document.querySelectorAll("[data-stop]")];
+  const ahead = stops.filter(stop => step * stop.getBoundingClientRect().top > 2);
+  const next = ahead.at(step > 0 ? 0 : -1);
+  next?.focus({preventScroll: true});
+  next?.scrollIntoView();
+};
+"""
+_SCRIPT = _SORT + _KEYS
+_HASH = base64.b64encode(hashlib.sha256(_SCRIPT.encode()).digest()).decode()
 _POLICY = (
     "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
     f"script-src 'sha256-{_HASH}'; base-uri 'none'; form-action 'none'"
@@ -47,7 +59,7 @@ def document(title: str, parts: Iterable[str]) -> str:
         parts: HTML, in order.
     """
     body = "\n".join(parts)
-    script = f"<script>{_SORT}</script>\n" if "<th><button" in body else ""
+    script = f"<script>{_SCRIPT}</script>\n" if "<th><button" in body or "data-stop" in body else ""
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from saliencykit.core.errors import InputError
-from saliencykit.visualization.heatmap import Array, draw_heatmap
+from saliencykit.visualization.heatmap import Array, draw_heatmap, in_gray
 
 Style: TypeAlias = Literal["outline", "heatmap", "kept"]
 """How a mask is drawn over its image; see `draw_overlay`."""
@@ -62,7 +62,7 @@ def draw_overlay(
         return draw_heatmap(image, mask)
     if style == "kept":
         return _image(image * mask[..., None] + _PLAIN * (1 - mask[..., None]))
-    gray = image.mean(2, keepdims=True)
+    gray = in_gray(image)
     dimmed = DIMMING * ((1 - DIMMED_SATURATION) * gray + DIMMED_SATURATION * image)
     pixels = np.array(_image(image * mask[..., None] + dimmed * (1 - mask[..., None])))
     pixels[outline(mask, faint=faint)] = color

@@ -3,6 +3,8 @@ dropped.
 """
 
 from collections.abc import Sequence
+from functools import partial
+from itertools import starmap
 
 import torch
 from PIL import Image
@@ -10,7 +12,7 @@ from torch import Generator
 
 from saliencykit.alternatives.blur import Blur
 from saliencykit.visualization.display import to_pil
-from saliencykit.visualization.heatmap import Array, draw_heatmap
+from saliencykit.visualization.heatmap import COLOR_BAR, Array, blended
 from saliencykit.visualization.html_images import jpeg_data_url
 from saliencykit.visualization.html_page import plain
 
@@ -40,9 +42,11 @@ def mask_panels(
         to_pil(Blur().edit(pixels, side, Generator().manual_seed(0)))
         for side in (torch.ones_like(keep), keep, 1 - keep)
     )
-    images = (whole, draw_heatmap(image, mask), kept, dropped)
-    panels = list(zip(images, numbers, strict=True))
-    pairs = "".join(_pair(panels[first : first + 2], height) for first in (0, 2))
+    images = (whole, blended(image, mask), kept, dropped)
+    bars = ("", f" &ensp;{COLOR_BAR}", "", "")
+    figures = list(starmap(partial(_figure, height), zip(images, numbers, bars, strict=True)))
+    width = 2 * height * whole.width / whole.height
+    pairs = "".join(_pair(figures[first : first + 2], width) for first in (0, 2))
     head = f"<b>{plain(title)}</b>{plain(f': {verdict}') if verdict else ''}"
     return (
         "<section style='margin:0 0 18px;font:14px/1.5 system-ui,sans-serif'>"
@@ -51,19 +55,20 @@ def mask_panels(
     )
 
 
-def _pair(panels: Sequence[tuple[Image.Image, str]], height: int) -> str:
-    """Two panels side by side, whose widths are in proportion, so that both have one height."""
-    aspects = [image.width / image.height for image, _ in panels]
-    width = sum(aspects) * height
-    figures = "".join(
-        f"<figure style='box-sizing:border-box;margin:0;padding:0;border:0;background:none;"
-        f"min-width:0;flex:{aspect:.3f} 1 0'>"
+def _figure(height: int, image: Image.Image, text: str, bar: str) -> str:
+    side = round(_SHARPNESS * height * max(1.0, image.width / image.height))
+    return (
+        "<figure style='box-sizing:border-box;margin:0;padding:0;border:0;background:none;"
+        "min-width:0;flex:1 1 0'>"
         f"<img style='display:block;width:100%;height:auto;margin:0' alt='{plain(text)}' "
-        f"src='{jpeg_data_url(image, side=round(_SHARPNESS * height * max(1.0, aspect)))}'/>"
-        f"<figcaption style='color:inherit'>{plain(text)}</figcaption></figure>"
-        for aspect, (image, text) in zip(aspects, panels, strict=True)
+        f"src='{jpeg_data_url(image, side=side)}'/>"
+        f"<figcaption style='color:inherit'>{plain(text)}{bar}</figcaption></figure>"
     )
+
+
+def _pair(figures: Sequence[str], width: float) -> str:
+    """Two panels side by side."""
     return (
         f"<div style='display:flex;gap:10px;min-width:0;flex:{width:.0f} 1 {width:.0f}px;"
-        f"max-width:min(100%,{_WIDEST * width:.0f}px)'>{figures}</div>"
+        f"max-width:min(100%,{_WIDEST * width:.0f}px)'>{''.join(figures)}</div>"
     )

@@ -21,6 +21,7 @@ COLORS = (
 """Legible on light and dark; the first four are told apart with color blindness too."""
 _DASHES = ("", "7 4", "2 4", "9 4 2 4")
 """By curve, with a thinner line each: of curves that coincide, the lower ones show in the gaps."""
+_OFFSET = 5  # of dashes that come again: their gaps are elsewhere
 _THICKEST, _THINNEST = 3.5, 1.5
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP, _RIGHT = 360, 240, 48, 34, 10, 18
 
@@ -94,7 +95,8 @@ def _curve(axes: _Axes, points: Points, index: int, shift: float, width: float) 
     ]
     for x, mean, low, high in drawn:
         left, height = axes.at(x, mean)
-        parts.append(f'<circle cx="{left:.1f}" cy="{height:.1f}" r="2.5" fill="{color}"/>')
+        place = f'cx="{left:.1f}" cy="{height:.1f}" r="{1.5 + width / 2:.1f}"'
+        parts.append(f'<circle {place} fill="{color}"/>')
         if isfinite(low) and isfinite(high):
             style = f'stroke-width="1" opacity=".5" transform="translate({shift:g} 0)"'
             style += f' stroke="{color}"'
@@ -104,7 +106,8 @@ def _curve(axes: _Axes, points: Points, index: int, shift: float, width: float) 
 
 def _stroke(index: int) -> str:
     color, dashes = COLORS[index % len(COLORS)], _DASHES[index % len(_DASHES)]
-    return f'stroke="{color}" stroke-dasharray="{dashes}"'
+    begin = f' stroke-dashoffset="{_OFFSET * (index // len(_DASHES))}"' if dashes else ""
+    return f'stroke="{color}" stroke-dasharray="{dashes}"{begin}'
 
 
 def _line(points: Sequence[tuple[float, float]], style: str) -> str:

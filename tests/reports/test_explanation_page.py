@@ -15,7 +15,11 @@ def test_the_page_has_images_class_and_settings(black_box, examples, tmp_path):
     assert answer.label_names[0] in page
     assert "Rise(samples=8" in page
     assert "http" not in page.replace("http-equiv", "")
-    assert "<script" not in page
+    assert page.count("<section data-stop") == 2
+    alone = write_report(
+        explain(black_box, images[:1], 0, masker="center-box"), tmp_path / "a.html"
+    )
+    assert "<script" not in alone.read_text(encoding="utf-8")
 
 
 def test_normalized_images_have_a_page_too(tmp_path):

@@ -13,5 +13,5 @@ def test_reasons_are_escaped_and_long_lists_of_names_shortened():
     assert list(missing([])) == []
 
 
-def test_settings_that_are_unknown_are_left_out():
-    assert settings({"a": 1}, {"b": None}).count("<dt>") == 1
+def test_settings_that_are_unknown_or_empty_are_left_out():
+    assert settings({"a": 1}, {"b": None, "c": ""}, {"d": []}).count("<dt>") == 1

@@ -23,6 +23,15 @@ def test_each_masker_has_a_line_through_its_points():
     assert "nan" not in drawn
 
 
+def test_curves_that_coincide_differ_in_width_and_in_their_gaps():
+    points = [(0.0, 0.2, math.nan, math.nan), (1.0, 0.7, math.nan, math.nan)]
+    drawn = chart(dict.fromkeys("abcdefghi", points), "x", "y")
+    lines = re.findall(r'<polyline fill="none" (stroke-width="[\d.]+") (.*?) points', drawn)
+    looks = [re.sub('stroke="[^"]*" ', "", look) for _, look in lines]
+    assert len({width for width, _ in lines}) == len(lines) == 9
+    assert len(set(looks[:8])) == 7, "solid ones differ in width alone"
+
+
 def test_a_chart_without_finite_points_is_empty():
     assert chart({"a": [(0.1, math.nan, math.nan, math.nan)]}, "x", "y") == ""
 
