@@ -17,7 +17,7 @@ def refuse_special_file(path: Path) -> None:
     """Refuse what never ends or waits for ever: it is not opened.
 
     Args:
-        path: To a file, a folder or nothing, which all pass.
+        path: To a file, a folder or nothing, which all pass, as anything that is not local does.
 
     Raises:
         InputError: It is a device, a named pipe or a socket.
@@ -28,6 +28,8 @@ def refuse_special_file(path: Path) -> None:
         saliencykit.core.errors.InputError: '/dev/zero' is a device and not a file; write what it \
 delivers to a file, and give that file's path.
     """
+    if hasattr(path, "fs"):
+        return
     try:
         mode = path.stat().st_mode
     except (OSError, ValueError):  # whoever opens it says why

@@ -171,7 +171,7 @@ def archive_paths(source: object) -> list[Path]:
 
 def archives_below(folder: Path) -> list[Path]:
     """The archives in a folder and its subfolders, sorted."""
-    paths = files_below(folder, recursive=True)
+    paths = (path for path, _ in files_below(folder, recursive=True))
     return sorted(each for each in paths if each.suffix in SUFFIXES and each.name[0] != ".")
 
 

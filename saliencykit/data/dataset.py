@@ -419,7 +419,7 @@ class Dataset:
             if archives is not None and archives.is_replaced(index, name, key):
                 replaced[index] = name
             record = records[index] if index < len(records) else None
-            if record is not None and record.name == name and is_replaced(record.image, key):
+            if record is not None and record.name == name and is_replaced(record, key):
                 replaced[index] = name
         if replaced:
             few = ", ".join(list(replaced.values())[:_NAMED])

@@ -3,6 +3,7 @@
 import hashlib
 import os
 
+from saliencykit.data.record import Record
 from saliencykit.storage.locations import location, state_of_file
 
 _MISSING = "missing"
@@ -30,16 +31,19 @@ def file_key(image: object) -> str | None:
         return _MISSING
 
 
-def is_replaced(image: object, key: str | None) -> bool:
+def is_replaced(record: Record, key: str | None) -> bool:
     """Whether a file has another content than when it had this key.
 
     Where size and time are the same the content is not read: a million files are checked in
     seconds. Where they differ, as in a copy of the data, the hash decides.
 
     Args:
-        image: What a `Record` has.
+        record: The image; where its key was listed, nothing is requested.
         key: From `file_key`; None where it is unknown.
     """
+    image = record.image
+    if key is not None and record.file_key is not None:
+        return record.file_key.rpartition("-")[2] != key.rpartition("-")[2]
     if key is None or not isinstance(image, str | os.PathLike):
         return False
     try:

@@ -27,19 +27,23 @@ def read_folder(folder: str | Path, *, recursive: bool = False) -> list[Path]:
     Raises:
         InputError: It is not a folder, or it has no images.
     """
-    folder = location(folder)
-    if not folder.is_dir():
+    return list(_listed(location(folder), recursive=recursive))
+
+
+def _listed(folder: Path, *, recursive: bool) -> dict[Path, str | None]:
+    """The images by path, with the keys of remote ones."""
+    if not is_remote(folder) and not folder.is_dir():
         raise InputError(f"{str(folder)!r} is not a folder.")
-    paths = sorted(
-        path
-        for path in files_below(folder, recursive=recursive)
+    paths = {
+        path: key
+        for path, key in files_below(folder, recursive=recursive)
         if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
-    )
+    }
     if not paths:
         raise NoImagesError(
             f"there are no images in {str(folder)!r}; images end in {', '.join(SUFFIXES)}."
         )
-    return paths
+    return dict(sorted(paths.items()))
 
 
 def folder_records(
@@ -65,7 +69,7 @@ def folder_records(
     Raises:
         InputError: There are no images, or the model does not have a class.
     """
-    paths = read_folder(folder, recursive=True)
+    paths = _listed(folder, recursive=True)
     inside = [path.relative_to(folder) for path in paths]
     names = sorted({path.parts[0] for path in inside if len(path.parts) > 1})
     known = _folder_classes(names, black_box, classes) if look_up else {}
@@ -74,8 +78,9 @@ def folder_records(
             short.as_posix(),
             str(path) if is_remote(path) else path,
             known.get(short.parts[0]) if len(short.parts) > 1 else None,
+            file_key=key,
         )
-        for path, short in zip(paths, inside, strict=True)
+        for (path, key), short in zip(paths.items(), inside, strict=True)
     ]
 
 

@@ -33,7 +33,7 @@ class Record:
         failure: Why the image cannot be used, where that is already known.
         inside: An image file of the same size, white where the evidence should be, or (1, H, W) in
             [0, 1] for an image that is a tensor; None where that is unknown.
-        file_key: Of an image that was read from an archive, see `data.file_key`.
+        file_key: Of an image in an archive or a listed store, see `data.file_key`.
     """
 
     name: str

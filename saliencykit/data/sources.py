@@ -69,7 +69,7 @@ def refuse_inside(directory: Path, source: object, who: str) -> None:
     Raises:
         InputError: The directory is the folder of the images, or inside it.
     """
-    if not isinstance(source, str | os.PathLike) or not is_folder(source):
+    if not isinstance(source, str | os.PathLike) or str(source) == "":
         return
     folder, inside = location(source).resolve(), directory.resolve()
     if is_remote(folder) == is_remote(inside) and inside.is_relative_to(folder):
@@ -200,7 +200,8 @@ def _of_path(
         return read_table(path), None
     refuse_url(str(source))
     refuse_special_file(path)
-    if str(source) == "" or not path.is_dir():  # "" would be the current directory
+    # "" would be the current directory
+    if str(source) == "" or (not is_remote(path) and not path.is_dir()):
         raise InputError(f"{str(source)!r} is not a folder or a table; data must be {_FORMS}.")
     images, objects = path / "Data" / _VALIDATION, None
     if images.is_dir():

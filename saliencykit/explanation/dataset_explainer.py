@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,6 @@ from saliencykit.storage.saved_explanations import (
     VERSION,
     SavedExplanations,
     explanations_manifest,
-    is_saved,
 )
 
 
@@ -175,7 +174,8 @@ def _explained(
         if processes.is_shard:
             ShardNote(command(), files=images.files).write(run.path, processes)
         processes.wait()
-        held.enter_context(same_threads(run.path))
+        if not processes.leads:
+            held.enter_context(same_threads(run.path))
         job.work(images, replace(part, names=run.known()), on_row)
         processes.wait()
         if processes.is_shard:
@@ -210,7 +210,9 @@ def _part(processes: Processes, batch_size: int, images: Dataset) -> Division:
 
 def _format_of(run: Path, resume: bool) -> BlockFormat:
     """That of the run in a directory, if there is one."""
-    known = explanations_manifest(run) if resume and is_saved(run) else {}
+    known: dict[str, Any] = {}
+    with suppress(InputError):  # there is none, or `begin` says what is wrong
+        known = explanations_manifest(run) if resume else known
     form: BlockFormat = known.get("blocks", "jsonl")
     return form
 

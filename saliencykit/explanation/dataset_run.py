@@ -12,7 +12,7 @@ from saliencykit.runs.division import Division
 from saliencykit.runs.run_settings import continued
 from saliencykit.storage.atomic_files import refuse_links, write_beside, write_text
 from saliencykit.storage.blocks import Blocks
-from saliencykit.storage.locations import remove_tree
+from saliencykit.storage.locations import is_remote, names_in, remove_file, remove_tree
 from saliencykit.storage.run_export import write_csv
 from saliencykit.storage.saved_explanations import explanations_manifest
 
@@ -54,8 +54,9 @@ class ExplanationsDirectory:
             InputError: The directory is of another run, or has rows but no manifest.
             SaliencyKitError: The disk is full.
         """
-        self.describe(manifest, together=part.processes.is_shard)
-        (self.path / "table.csv").unlink(missing_ok=True)  # the last file of a finished run
+        if self.describe(manifest, together=part.processes.is_shard):
+            return
+        remove_file(self.path / "table.csv")  # the last file of a finished run
         self.blocks.remove_damaged()
         complete = self.known()
         stale = images.stale(each for each in self.known_images() if part.is_mine(each[0]))
@@ -63,9 +64,9 @@ class ExplanationsDirectory:
         if drop := stale | set(filter(part.is_mine, lost)):
             self.blocks.drop(drop)
 
-    def describe(self, manifest: Mapping[str, Any], *, together: bool = False) -> None:
+    def describe(self, manifest: Mapping[str, Any], *, together: bool = False) -> bool:
         """Write the manifest, or check that the existing one is of the same run; it may have fewer
-        images.
+        images. Is the run a new one?
 
         Args:
             manifest: The settings.
@@ -74,19 +75,23 @@ class ExplanationsDirectory:
         Raises:
             InputError: It is of another run, or there are rows but no manifest.
         """
-        folders = (self.path / "overlays", *self.path.glob("overlays/*"), self.path / "shards")
-        refuse_links(*folders, self.blocks.folder, *self.blocks.folder.glob("*"))
-        if not (self.path / "manifest.json").exists():
-            if any(self.blocks):
+        if not is_remote(self.path):
+            folders = (self.path / "overlays", *self.path.glob("overlays/*"), self.path / "shards")
+            refuse_links(*folders, self.blocks.folder, *self.blocks.folder.glob("*"))
+        there = names_in(self.path)
+        if "manifest.json" not in there:
+            if "blocks" in there and any(self.blocks):
                 raise InputError(
                     f"{self.path} has rows but no manifest.json; choose another directory."
                 )
             self._write(manifest)
+            return True
         known, new = explanations_manifest(self.path), json.loads(json.dumps(manifest))
         agree = (*_MUST_AGREE, "batch") if together else _MUST_AGREE
         merged = continued(self.path, "explanations", agree, known, new)
         if merged["max_images"] != known.get("max_images"):
             self._write(merged | {"images": new.get("images")})
+        return False
 
     def _write(self, manifest: Mapping[str, Any]) -> None:
         write_text(
@@ -100,7 +105,7 @@ class ExplanationsDirectory:
         remove_tree(self.path / "shards")
         overlays = self.path.glob("overlays/*/*.png")
         for path in (*overlays, self.path / "table.csv", self.path / "manifest.json"):
-            path.unlink(missing_ok=True)
+            remove_file(path)
 
     def known(self) -> dict[int, str]:
         """The names of the explained images, by index."""
@@ -119,7 +124,8 @@ class ExplanationsDirectory:
         """
         rows = self.blocks.rows()
         write_beside(self.path / "table.csv", lambda beside: write_csv(beside, rows))
-        remove_tree(self.path / "shards")
+        if "shards" in names_in(self.path):
+            remove_tree(self.path / "shards")
 
 
 def overlay_path(folder: Path, index: int) -> Path:

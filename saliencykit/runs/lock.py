@@ -11,7 +11,7 @@ from filelock import FileLock, Timeout
 
 from saliencykit.core.errors import InputError
 from saliencykit.storage.atomic_files import refuse_links, write_text
-from saliencykit.storage.locations import is_remote
+from saliencykit.storage.locations import is_remote, read_bytes, remove_file
 
 
 @contextmanager
@@ -75,12 +75,12 @@ def _marker(note: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        note.unlink(missing_ok=True)
+        remove_file(note)
 
 
 def _owner(note: Path) -> dict[str, str | int]:
     try:
-        owner = json.loads(note.read_text(encoding="utf-8"))
+        owner = json.loads(read_bytes(note))
     except (OSError, ValueError):  # none, or a part of one, of a killed process
         return {}
     return owner if isinstance(owner, dict) else {}

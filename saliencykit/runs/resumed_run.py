@@ -10,6 +10,7 @@ import torch
 
 from saliencykit.runs.lock import locked
 from saliencykit.storage.atomic_files import remove_unfinished, writable, write_text
+from saliencykit.storage.locations import is_remote, read_bytes, remove_file
 
 _THREADS = "threads.txt"
 
@@ -27,11 +28,12 @@ def run_in(directory: Path, *, resume: bool, alone: bool = True) -> Iterator[Non
     Raises:
         InputError: Nothing can be written there, or another process is writing there.
     """
-    writable(directory)
+    if not is_remote(directory) or not alone:  # the lock is an object that is written
+        writable(directory)
     with locked(directory / "lock") if alone else nullcontext():
         remove_unfinished(directory, of_all=alone)
         if not resume:
-            (directory / _THREADS).unlink(missing_ok=True)
+            remove_file(directory / _THREADS)
         with same_threads(directory):
             yield
 
@@ -46,7 +48,7 @@ def same_threads(directory: Path) -> Iterator[None]:
     """
     own = count = torch.get_num_threads()
     try:
-        count = int((directory / _THREADS).read_text(encoding="utf-8"))
+        count = int(read_bytes(directory / _THREADS))
     except (OSError, ValueError):
         write_text(directory / _THREADS, f"{own}\n")
     torch.set_num_threads(count if 0 < count < 2**16 else own)

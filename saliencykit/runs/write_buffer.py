@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Generic, TypeVar, final
 
@@ -15,7 +16,8 @@ SECONDS = 10.0  # that a killed process loses at most
 class WriteBuffer(Generic[T]):
     """Collects results and writes them together: 1,024 of them, 32 MB, or those of ten seconds.
 
-    What it holds is written at the end of the block, also after an error and Ctrl-C.
+    A thread writes while the next results are computed. What is held is written at the end of the
+    block, also after an error and Ctrl-C.
 
     Args:
         write: Writes results.
@@ -28,8 +30,9 @@ class WriteBuffer(Generic[T]):
     """
 
     def __init__(self, write: Callable[[list[T]], object]) -> None:
-        self._write = write
+        self._write, self._pool = write, ThreadPoolExecutor(1, "write")
         self._held: list[T] = []
+        self._writing: Future[object] | None = None
         self._bytes, self._since = 0, time.monotonic()
 
     def add(self, results: Sequence[T], size: int = 0) -> None:
@@ -46,10 +49,15 @@ class WriteBuffer(Generic[T]):
             self.flush()
 
     def flush(self) -> None:
-        """Write what is held."""
+        """Begin to write what is held, once what was held before is written.
+
+        Raises:
+            SaliencyKitError: That could not be written.
+        """
+        self._wait()
         held, self._held = self._held, []
         if held:
-            self._write(held)
+            self._writing = self._pool.submit(self._write, held)
         self._bytes, self._since = 0, time.monotonic()
 
     def __enter__(self) -> "WriteBuffer[T]":
@@ -61,4 +69,11 @@ class WriteBuffer(Generic[T]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.flush()
+        with self._pool:
+            self.flush()
+            self._wait()
+
+    def _wait(self) -> None:
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from saliencykit.core.errors import InputError, SaliencyKitError
-from saliencykit.storage.locations import is_remote, write_object
+from saliencykit.storage.locations import is_remote, remove_file, write_object
 
 _HOST = f"{zlib.crc32(socket.gethostname().encode()):08x}"
 _UNFINISHED = re.compile(r"\.(?P<name>.+)\.(?P<host>[0-9a-f]{8})-(?P<process>[0-9]+)")
@@ -34,7 +34,7 @@ def writable(directory: Path) -> None:
     try:
         if is_remote(directory):
             write_object(directory / ".writable", b"")
-            (directory / ".writable").unlink()
+            remove_file(directory / ".writable")
             return
         directory.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=directory):

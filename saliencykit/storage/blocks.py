@@ -24,7 +24,7 @@ from saliencykit.core.errors import InputError
 from saliencykit.storage.atomic_files import write_beside
 from saliencykit.storage.explanation_rows import ExplainedRow
 from saliencykit.storage.jsonl import typed_lines
-from saliencykit.storage.locations import is_remote, read_bytes
+from saliencykit.storage.locations import is_remote, names_in, read_bytes, remove_file
 from saliencykit.storage.map_encoding import decoded, encoded
 
 BlockFormat: TypeAlias = Literal["jsonl", "parquet"]
@@ -91,7 +91,8 @@ class Block:
         if self.path.suffix == ".parquet" or all(row.failure for row in rows):
             return rows
         if is_remote(self._maps):  # objects are whole
-            return rows if self._maps.exists() else [row for row in rows if row.failure is not None]
+            lost = self._maps.name not in names_in(self.path.parent)
+            return [row for row in rows if row.failure is not None] if lost else rows
         try:
             with safe_open(self._maps, framework="pt") as file:
                 there = set(file.keys())
@@ -101,8 +102,9 @@ class Block:
 
     def remove(self) -> None:
         """Delete the files, the rows first."""
-        self.path.unlink(missing_ok=True)
-        self._maps.unlink(missing_ok=True)
+        remove_file(self.path)
+        if self.path.suffix == ".jsonl":
+            remove_file(self._maps)
 
     @property
     def _maps(self) -> Path:
@@ -130,11 +132,8 @@ class Blocks:
 
     def __iter__(self) -> Iterator[Block]:
         """The blocks in the order of their images."""
-        try:
-            names = [path.name for path in self.folder.iterdir()]
-        except OSError:
-            return iter(())
-        return iter(sorted(self.named(name) for name in names if _NAME.fullmatch(name)))
+        names = filter(_NAME.fullmatch, names_in(self.folder))
+        return iter(sorted(map(self.named, names)))
 
     def named(self, name: str) -> Block:
         """A block by the name of its file, which is in this folder and nowhere else.
@@ -211,9 +210,10 @@ class Blocks:
                 block.rows()
             except InputError:
                 block.remove()
-        for path in self.folder.glob("*.safetensors"):
-            if not path.with_suffix(".jsonl").exists():
-                path.unlink(missing_ok=True)
+        names = names_in(self.folder)
+        for name in names:
+            if name.endswith(".safetensors") and f"{name[:-12]}.jsonl" not in names:
+                remove_file(self.folder / name)
 
 
 def _in_order(blocks: list[Block]) -> list[ExplainedRow]:

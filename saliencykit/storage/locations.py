@@ -11,8 +11,9 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path, PurePosixPath
 from typing import Any, TypeAlias, cast
 
 from saliencykit.core.errors import InputError
@@ -23,6 +24,8 @@ _REMOTE = re.compile(
     r"(?!https?:|file:)([a-z][a-z0-9]+):"
     r"(?://|(?<=s3:|gs:|hf:|az:)/|(?<=memory:)/)(?!/)"  # a Path has one slash
 )
+# else s3fs requests the size of each object before the object
+_OPTIONS: dict[str, dict[str, Any]] = {"s3": {"max_concurrency": 1}}
 _PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "hf": "huggingface_hub", "az": "adlfs"}
 
 
@@ -50,7 +53,8 @@ def location(place: Place) -> Path:
             f"{text!r} needs universal-pathlib; pip install 'saliencykit[remote]'."
         ) from error
     try:
-        path = UPath(f"{protocol[1]}://{text[protocol.end() :]}", use_listings_cache=False)
+        options = {"use_listings_cache": False} | _OPTIONS.get(protocol[1], {})
+        path: Any = UPath(f"{protocol[1]}://{text[protocol.end() :]}", **options)
         path.fs  # noqa: B018  # imports the package of the protocol
     except (ImportError, ValueError) as error:
         package = _PACKAGES.get(protocol[1])
@@ -101,8 +105,30 @@ class as_os_error:  # noqa: N801
             raise OSError(0, f"{type(error).__name__}: {str(error)[:200]}") from error
 
 
-def files_below(folder: Path, *, recursive: bool) -> Iterator[Path]:
-    """The files in a folder; of a remote one by one listing.
+def names_in(folder: Path) -> list[str]:
+    """The names of the files and folders in a folder, by one listing; empty if there is none."""
+    remote: Any = folder
+    with suppress(FileNotFoundError, NotADirectoryError):
+        if not is_remote(folder):
+            return os.listdir(folder)
+        with as_os_error():
+            found = remote.fs.ls(remote.path, detail=False)
+        return [PurePosixPath(name).name for name in found]
+    return []
+
+
+def remove_file(path: Path) -> None:
+    """Delete a file, if there is one; a remote one by one request."""
+    if not is_remote(path):
+        path.unlink(missing_ok=True)
+        return
+    remote: Any = path
+    with suppress(FileNotFoundError), as_os_error():
+        remote.fs.rm_file(remote.path)
+
+
+def files_below(folder: Path, *, recursive: bool) -> Iterator[tuple[Path, str | None]]:
+    """The files in a folder, and of remote ones by what a change is noticed; by one listing.
 
     Args:
         folder: A folder.
@@ -111,12 +137,13 @@ def files_below(folder: Path, *, recursive: bool) -> Iterator[Path]:
     if is_remote(folder):
         remote: Any = folder
         root = remote.path.rstrip("/") + "/"
-        found = remote.fs.find(remote.path, maxdepth=None if recursive else 1)
-        yield from (folder / name.removeprefix(root) for name in found)
+        found = remote.fs.find(remote.path, maxdepth=None if recursive else 1, detail=True)
+        for name, info in found.items():
+            yield folder / name.removeprefix(root), "-".join(_facts(info))
         return
     for path in folder.rglob("*") if recursive else folder.iterdir():
         if path.is_file():
-            yield path
+            yield path, None
 
 
 def state_of_file(path: Path) -> tuple[str, str | None]:
@@ -131,17 +158,21 @@ def state_of_file(path: Path) -> tuple[str, str | None]:
         return f"{facts.st_size}-{facts.st_mtime_ns}", None
     remote: Any = path
     with as_os_error():
-        info = remote.fs.info(remote.path)
-    tag = re.sub(r"\W", "", str(info.get("ETag") or info.get("md5Hash") or info.get("created")))
-    return f"{info['size']}-0", tag
+        return _facts(remote.fs.info(remote.path))
+
+
+def _facts(info: Mapping[str, Any]) -> tuple[str, str]:
+    tag = info.get("ETag") or info.get("md5Hash") or info.get("created")
+    return f"{info['size']}-0", re.sub(r"\W", "", str(tag))
 
 
 def remove_tree(folder: Path) -> None:
     """Delete a folder with everything in it, if there is one."""
     if not is_remote(folder):
         shutil.rmtree(folder, ignore_errors=True)
-    elif folder.exists():
-        remote: Any = folder
+        return
+    remote: Any = folder
+    with suppress(FileNotFoundError), as_os_error():
         remote.fs.rm(remote.path, recursive=True)
 
 

@@ -39,8 +39,7 @@ def read_json(path: Path) -> Any:
         FileNotFoundError: There is none.
         InputError: It cannot be read, is larger than 64 MB, or is not JSON.
     """
-    if not is_remote(path):
-        refuse_special_file(path)
+    refuse_special_file(path)
     try:
         if not is_remote(path) and path.stat().st_size > _LARGEST:
             raise InputError(f"{path} has more than {_LARGEST >> 20} MB; it is not a file of ours.")

@@ -415,14 +415,15 @@ def test_a_full_disk_is_one_sentence_and_what_was_finished_is_there(
     if form == "parquet":
         pytest.importorskip("pyarrow")
     seen = []
-    full_disk(lambda path, mode: ending in path.name and mode == "wb" and len(seen) >= 8)
+    third = "000000008-"
+    full_disk(lambda path, mode: ending in path.name and mode == "wb" and third in path.name)
     with pytest.raises(
         SaliencyKitError,
         match=r"cannot be written: No space left on device. Finished results are kept",
     ):
         run(black_box, pairs, tmp_path / "run", format=form, on_row=lambda *it: seen.append(it))
     monkeypatch.undo()
-    assert len(SavedExplanations.load(tmp_path / "run")) >= len(seen) >= 8
+    assert len(seen) >= 8 <= len(SavedExplanations.load(tmp_path / "run")) < COUNT
     assert not [name for name in files(tmp_path / "run") if Path(name).name.startswith(".")]
     assert_same(run(black_box, pairs, tmp_path / "run"), run(black_box, pairs, tmp_path / "whole"))
 
