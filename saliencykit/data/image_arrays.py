@@ -6,7 +6,7 @@ from typing import Any, TypeAlias, final
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from saliencykit.black_boxes.pil_modes import white_level
 from saliencykit.black_boxes.pixel_range import in_range
@@ -60,7 +60,7 @@ def tensor_rows(tensor: Tensor, name: str, black_box: BlackBox) -> list[tuple[st
             f"{name} is a tensor of shape {shape}; expected (C, H, W) or (B, C, H, W), with no "
             f"empty side.{hint}"
         )
-    if shape[-1] in (1, 3, 4) and shape[-3] > 4:
+    if shape[-1] in (1, 3, 4) and shape[-3] > 4 and not _reads(black_box, shape[-3]):
         order = "2, 0, 1" if tensor.ndim == 3 else "0, 3, 1, 2"
         raise InputError(
             f"{name} is a tensor of shape {shape}, with its channels last; write "
@@ -83,6 +83,13 @@ def tensor_rows(tensor: Tensor, name: str, black_box: BlackBox) -> list[tuple[st
             raise InputError(f"{source} holds NaN or infinite values; clean or drop it.")
     wide = rows.cpu().to(torch.float64 if tensor.dtype == torch.float64 else torch.float32)
     return list(zip(names, (row[None] for row in wide), strict=True))
+
+
+def _reads(black_box: BlackBox, channels: int) -> bool:
+    """Does the model's first convolution take so many channels?"""
+    layers = () if black_box.module is None else black_box.module.modules()
+    counts = (layer.in_channels for layer in layers if isinstance(layer, nn.Conv2d))
+    return next(counts, None) == channels
 
 
 def array_rows(

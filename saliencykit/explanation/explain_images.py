@@ -387,6 +387,11 @@ def _label_lists(label: object, count: int) -> list[Sequence[object]]:
 
 def _as_list(label: object) -> list[object] | None:
     """The labels in a list, tensor, array or column of a table; None for a single label."""
+    if isinstance(label, Tensor) and (label.is_meta or label.layout is not torch.strided):
+        raise InputError(
+            f"the label is a tensor without plain values ({label.layout}, on {label.device}); give "
+            "integers, such as label=2 or label=[2, 5]."
+        )
     if hasattr(label, "tolist"):
         label = label.tolist()
     if label is None or isinstance(label, str | bytes) or not hasattr(label, "__len__"):

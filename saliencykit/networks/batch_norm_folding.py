@@ -151,11 +151,11 @@ def _storage(value: Tensor) -> StorageWeakRef:
 
 def _can_scale(convolution: nn.Conv2d) -> bool:
     """Is the weight the layer's own parameter (not made by a weight norm), in a precision that
-    scaling keeps, and does no hook see the output?
+    scaling keeps, and does no hook see the output or its gradient?
     """
     own = convolution._parameters.get("weight") is not None
     precise = own and convolution.weight.dtype in (torch.float32, torch.float64)
-    return precise and not convolution._forward_hooks
+    return precise and not _has_hooks(convolution)
 
 
 def _has_hooks(module: nn.Module) -> bool:

@@ -1,7 +1,7 @@
 """ClassifierHead: the feature map that a classifier's head reads, and one vector per class."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import final
 
 import torch
@@ -14,7 +14,7 @@ from saliencykit.core.output import Output, both_answers, relative_to
 from saliencykit.core.types import Images, Logits
 from saliencykit.networks.feature_map import FeatureMap
 from saliencykit.networks.head_linearization import linearize
-from saliencykit.networks.image_response import grid_offset, noise_like
+from saliencykit.networks.image_response import placed
 from saliencykit.networks.map_layout import feature_maps_in
 from saliencykit.networks.module_calls import ModuleCall, one_call, record_calls
 from saliencykit.networks.module_layers import get_layer, module_of, torchscript_hint
@@ -131,15 +131,14 @@ def pooled_classifier_head(black_box: BlackBox, images: Images) -> ClassifierHea
         head = _exact_head(black_box, logits, calls, maps, probe)
         known[key] = None
         if head is not None and head.layer is not None:
-            offset = grid_offset(black_box, head.feature_map, noise_like(images))
-            known[key] = (replace(head.feature_map, offset=offset), head.layer)
+            known[key] = (head.feature_map, head.layer)
     if (found := known[key]) is None:
         return None
     feature_map, layer = found
     weight, bias = class_weights(module_of(black_box), layer, black_box.output)
     against = black_box.against
     relative = relative_to(weight.T, against).T, relative_to(bias[None], against)[0]
-    return ClassifierHead(feature_map, *relative, layer)
+    return ClassifierHead(placed(black_box, feature_map, images), *relative, layer)
 
 
 def class_weights(

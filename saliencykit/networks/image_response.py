@@ -1,6 +1,8 @@
 """How the layers of a classifier respond to changes in the quarters of an image."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
@@ -10,6 +12,8 @@ from saliencykit.core.black_box import BlackBox
 from saliencykit.core.types import Images
 from saliencykit.networks.feature_map import FeatureMap, Side
 from saliencykit.networks.layer_activations import read_outputs
+from saliencykit.networks.module_layers import module_of
+from saliencykit.networks.structure_cache import StructureCache, versions_of
 
 QUARTERS = ((0, 0), (0, 1), (1, 0), (1, 1))
 """Upper left, upper right, lower left, lower right."""
@@ -21,6 +25,9 @@ _IN_QUARTER = 0.6
 _OWN_STRIPE = 1.2  # change where the image changed, by that beside; 1 where tokens are windows
 # of the distance of two positions: noise of the measurement is below a half of it
 _MIN_OFFSET = 1 / 16
+
+_offsets: StructureCache[tuple[list[Any], tuple[float, float]]] = StructureCache()
+"""Versions of the weights, and the offset of a layer with them."""
 
 
 def noise_like(images: Images) -> Images:
@@ -138,6 +145,22 @@ def shares(side: Side, image_size: Sequence[int]) -> Tensor:
             first = (count / 2 - torch.arange(count, device="cpu")).clamp(0, 1)
             halves.append(torch.stack([first, 1 - first]))
     return torch.stack([halves[0][y, :, None] * halves[1][x] for y, x in QUARTERS])
+
+
+def placed(black_box: BlackBox, feature_map: FeatureMap, images: Images) -> FeatureMap:
+    """The feature map with its `grid_offset`, measured once until a weight changes.
+
+    Args:
+        black_box: With a torch module inside.
+        feature_map: The layer.
+        images: (B, C, H, W), as the black box takes them; only shape, dtype and device count.
+    """
+    model = black_box.source_module or module_of(black_box)
+    versions, known = versions_of(model), _offsets.of(model)
+    key = (feature_map, *images.shape[1:])
+    if key not in known or known[key][0] != versions:
+        known[key] = (versions, grid_offset(black_box, feature_map, noise_like(images)))
+    return replace(feature_map, offset=known[key][1])
 
 
 def grid_offset(black_box: BlackBox, feature_map: FeatureMap, probe: Images) -> tuple[float, float]:

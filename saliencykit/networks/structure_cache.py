@@ -86,10 +86,18 @@ def state_of(model: nn.Module) -> list[Any]:
         >>> state_of(layer) == before
         False
     """
-    values = [
+    return [*structure_of(model), *versions_of(model)]
+
+
+def versions_of(model: nn.Module) -> list[Any]:
+    """Which values the weights and buffers have, as of `state_of`.
+
+    Args:
+        model: Any module.
+    """
+    return [
         (id(tensor), tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version)
         for layer in model.modules()
         for tensor in (*layer._parameters.values(), *layer._buffers.values())
         if tensor is not None
     ]
-    return [*structure_of(model), *values]

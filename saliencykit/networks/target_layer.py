@@ -1,7 +1,6 @@
 """The layer that Grad-CAM reads: the last spatial feature map that the logits depend on."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
 import torch
 from torch import Generator, Tensor, nn
@@ -12,7 +11,7 @@ from saliencykit.core.checks import name_of
 from saliencykit.core.errors import InputError
 from saliencykit.core.types import Images, Logits
 from saliencykit.networks.feature_map import FeatureMap
-from saliencykit.networks.image_response import grid_offset, keeps_token_order, noise_like
+from saliencykit.networks.image_response import keeps_token_order, noise_like, placed
 from saliencykit.networks.map_layout import feature_maps_in
 from saliencykit.networks.module_calls import ModuleCall, record_calls
 from saliencykit.networks.module_layers import module_of, torchscript_hint
@@ -90,9 +89,10 @@ def find_target_layer(
     known = _cache.of(model)
     if key not in known:
         probe = noise_like(images)
-        found = _named(black_box, probe, layer) if layer else _search(black_box, probe, repeated)
-        known[key] = replace(found, offset=grid_offset(black_box, found, probe))
-    return known[key]
+        known[key] = (
+            _named(black_box, probe, layer) if layer else _search(black_box, probe, repeated)
+        )
+    return placed(black_box, known[key], images)
 
 
 def _search(black_box: BlackBox, probe: Images, repeated: bool) -> FeatureMap:

@@ -265,6 +265,19 @@ def test_the_advice_for_other_numbers_and_shapes_does_not_mislead(
         as_images(image, BOX, given_black_box=True)
 
 
+def test_a_narrow_image_of_many_channels_is_not_taken_for_channels_last() -> None:
+    """60 x 1 pixels of eleven channels: a recording, of pytorch-grad-cam's issue 452."""
+    narrow, model = torch.rand(2, 11, 60, 1), nn.Sequential(nn.Conv2d(11, 4, (3, 1)), nn.Flatten())
+    assert as_images(narrow, TorchBlackBox(model), given_black_box=False).images.shape == (
+        2,
+        11,
+        60,
+        1,
+    )
+    with pytest.raises(InputError, match=r"channels last.*x.permute\(0, 3, 1, 2\)"):
+        as_images(narrow, BOX, given_black_box=False)
+
+
 def test_a_volume_is_explained_with_its_slices_as_channels() -> None:
     volume = torch.rand(1, 2, 5, 12, 12)
     net = nn.Sequential(nn.Conv3d(2, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool3d(1), nn.Flatten())

@@ -99,6 +99,8 @@ def test_labels_by_index_name_none_and_one_for_all() -> None:
         ([1, 2], r"2 labels for 3 images"),
         (1.5, r"the label of image 0, 1\.5 is not a class; expected an index"),
         (True, r"True is not a class.* Write 1 for yes"),
+        (torch.tensor([2], device="meta"), r"without plain values .* on meta.*label=2"),
+        (torch.tensor([0, 2]).to_sparse(), r"without plain values .*sparse"),
     ],
 )
 def test_a_wrong_label_is_named(label: object, words: str) -> None:

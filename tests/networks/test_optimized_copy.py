@@ -274,6 +274,16 @@ def test_hooks_are_part_of_the_model() -> None:
     assert norms_at_work(frozen) == 1  # the norm with a hook is kept
 
 
+def test_hooks_of_the_backward_pass_do_not_get_an_activation_in_place() -> None:
+    """A hook makes a view of the convolution's output, which a folded norm would pass on."""
+    model = trained(Residual())
+    model.conv1.register_full_backward_pre_hook(lambda *_: None)
+    frozen = optimize(model, images(1)).model
+    few = images().requires_grad_()
+    assert torch.autograd.grad(frozen(few).sum(), few)[0].any()
+    assert norms_at_work(frozen) == 1
+
+
 def test_weight_norm_and_float64_and_half() -> None:
     model = trained(Residual())
     nn.utils.parametrizations.weight_norm(model.conv1)

@@ -1,6 +1,6 @@
 """Excitation backprop: which units of an intermediate layer win the competition for a class."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import log
 from typing import ClassVar, final
 
@@ -17,7 +17,7 @@ from saliencykit.core.types import Images, Labels, Logits
 from saliencykit.maskers.gradient.winning_probability import marginal_winning_probability
 from saliencykit.maskers.normalize import mask_from_attributions
 from saliencykit.networks.feature_map import FeatureMap
-from saliencykit.networks.image_response import grid_offset, noise_like
+from saliencykit.networks.image_response import placed
 from saliencykit.networks.map_layout import feature_maps_in
 from saliencykit.networks.module_calls import record_calls
 from saliencykit.networks.module_layers import torchscript_hint
@@ -130,7 +130,7 @@ class ExcitationBackprop(Masker):
             maps.append(feature_map.read(difference, size).sum(1, keepdim=True))
             expected = None
         attributions = torch.cat(maps).to(images.dtype)
-        offset = feature_map.offset
+        offset = placed(black_box, feature_map, images).offset
         if self.blur:
             large, offset = place_maps(attributions, size, offset), (0.0, 0.0)
             attributions = gaussian_blur(large, self.blur)
@@ -189,6 +189,5 @@ def _find_layer(
             f"{who} has no layer {name!r} that is called once and has a spatial feature map; "
             f"those that do: {', '.join(names)}."
         )
-    offset = grid_offset(black_box, matches[-1], noise_like(image))
-    known[key] = replace(matches[-1], offset=offset)
+    known[key] = matches[-1]
     return known[key], logits

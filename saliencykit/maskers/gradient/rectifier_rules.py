@@ -16,7 +16,8 @@ _RELUS = (F.relu, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_)
 _INPLACE_LAST = (F.relu, F.relu6, F.hardtanh)  # `inplace` is their last argument
 _OTHER_ACTIVATIONS = {
     "Gelu", "Silu", "Hardswish", "Elu", "LeakyRelu", "Mish", "Softplus", "Relu", "Hardtanh",
-    "Prelu", "Rrelu", "Celu", "Selu", "Abs",
+    "Prelu", "PreluKernel", "Rrelu", "RreluWithNoise", "Celu", "Selu", "Abs", "Softshrink",
+    "Hardshrink", "LogSigmoid", "Logaddexp",
 }  # fmt: skip
 # functions of one map that bound its values, as a rectifier does
 _BOUNDS = {

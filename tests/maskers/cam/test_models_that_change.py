@@ -39,6 +39,15 @@ CHANGES = {
         4, nn.Sequential(nn.Dropout(0.2), nn.Linear(16, 3)).eval()
     ),
     "other weights": lambda model: nn.init.normal_(model[4].weight, std=1.0),
+    "other weights everywhere": lambda model: model.load_state_dict(
+        {key: values.flip(0) for key, values in model.state_dict().items() if values.ndim},
+        strict=False,
+    ),
+    "assigned weights": lambda model: model.load_state_dict(
+        {key: values.flip(0) for key, values in model.state_dict().items() if values.ndim},
+        strict=False,
+        assign=True,
+    ),
     "a deeper trunk": lambda model: model[1].extend([nn.Conv2d(16, 16, 3, 2, 1), nn.ReLU()]),
     "a patched forward": lambda model: setattr(
         model[1], "forward", lambda x, layers=tuple(model[1]): layers[1](layers[0](x.flip(1)))

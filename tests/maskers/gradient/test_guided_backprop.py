@@ -195,6 +195,11 @@ def test_guided_grad_cam_is_captums():
         (nn.SiLU(), "also has Silu"),
         (nn.Hardswish(), "also has Hardswish"),
         (nn.LeakyReLU(), "also has LeakyRelu"),
+        (nn.PReLU(), "also has Prelu"),
+        (nn.RReLU(), "also has Rrelu"),
+        (nn.Softshrink(), "also has Softshrink"),
+        (nn.Threshold(0.1, 0.0), "also has .* '_threshold'"),
+        (lambda x: torch.logaddexp(x, torch.zeros(())), "also has Logaddexp"),
         (nn.Tanh(), "calls no ReLU"),
         (
             lambda x: x * torch.sigmoid(x),
