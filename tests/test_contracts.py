@@ -15,12 +15,14 @@ from saliencykit.testing import check_masker
 QUICK = {
     "saliencykit/timm": "timm:test_resnet,pretrained=false,num_classes=7",
     "saliencykit/torchvision": "torchvision:shufflenet_v2_x0_5,weights=none,num_classes=7,size=64",
-    "saliencykit/iterative": "iterative:steps=2",
+    "saliencykit/iterative": "iterative:steps=1",
     "saliencykit/meaningful-perturbation": "meaningful-perturbation:steps=2",
     "saliencykit/extremal-perturbation": "extremal-perturbation:steps=2",
     "saliencykit/rise": "rise:samples=20",
     "saliencykit/integrated-gradients": "integrated-gradients:steps=5",
     "saliencykit/smoothgrad": "smoothgrad:samples=9",
+    "saliencykit/held-out-area-curves": "held-out-area-curves:areas=(0.2,)",
+    "saliencykit/area-curves": "area-curves:areas=(0.1,0.3)",
 }
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from saliencykit.alternatives.blur import Blur
@@ -29,7 +29,7 @@ from tests.helpers import seeded
 
 seeds = st.integers(0, 2**31)
 QUICK = {
-    "iterative": "iterative:steps=2",
+    "iterative": "iterative:steps=1",
     "meaningful-perturbation": "meaningful-perturbation:steps=2",
     "rise": "rise:samples=12",
 }
@@ -122,6 +122,7 @@ def planted(draw):
 
 
 @pytest.mark.parametrize("name", ours("masker"))
+@settings(max_examples=4 if settings().max_examples < 100 else settings().max_examples)
 @given(data=st.data(), seed=seeds)
 def test_every_masker_keeps_its_invariants(name, data, seed):
     masker, black_box = make("masker", name), PlantedEvidence()

@@ -24,7 +24,11 @@ REFERENCE = sorted(path.stem for path in (DOCS / "reference").glob("*.md"))
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The directory with the pages that `mkdocs build --strict` made."""
+    """The directory with the pages that `mkdocs build --strict` made; of a build that was made
+    before, if $SALIENCYKIT_SITE names it.
+    """
+    if built := os.environ.get("SALIENCYKIT_SITE"):
+        return Path(built)
     folder = tmp_path_factory.mktemp("site")
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-d", str(folder)]
     done = subprocess.run(

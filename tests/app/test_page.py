@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from saliencykit.app.page_server import MAX_UPLOAD, launch_app
 from saliencykit.black_boxes.function import FunctionBlackBox
 from saliencykit.demo import demo_image
 
-pytest.importorskip("gradio", reason="pip install 'saliencykit[app]'")
+if find_spec("gradio") is None:  # its import takes three seconds, which the quick tests do not need
+    pytest.skip("pip install 'saliencykit[app]'", allow_module_level=True)
 sync_api = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
 CHROMIUM = Path("/usr/bin/chromium")
 pytestmark = [

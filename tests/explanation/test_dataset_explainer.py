@@ -52,6 +52,13 @@ def run(black_box, data, out, **options):
     )
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The run that nothing stopped."""
+    black_box = PlantedEvidence()
+    return run(black_box, pairs_of(black_box), tmp_path_factory.mktemp("whole") / "run")
+
+
 def facts(saved):
     """Everything but times and where the maps lie, with the maps."""
     out = []
@@ -192,9 +199,8 @@ def slowly(out):
 
 
 def test_killed_at_any_moment_it_ends_with_the_same_rows_and_maps(
-    black_box, pairs, tmp_path, written_at_once
+    black_box, pairs, whole, tmp_path, written_at_once
 ):
-    whole = run(black_box, pairs, tmp_path / "whole")
     out, moments, killed = tmp_path / "run", random.Random(0), 0
     fork = multiprocessing.get_context("fork")  # no import of torch in every child
     for _ in range(8):
@@ -208,7 +214,7 @@ def test_killed_at_any_moment_it_ends_with_the_same_rows_and_maps(
     assert killed >= 3
     assert_same(run(black_box, pairs, out), whole)
     assert [name for name in files(out) if not name.startswith("blocks")] == [
-        name for name in files(tmp_path / "whole") if not name.startswith("blocks")
+        name for name in files(whole.folder) if not name.startswith("blocks")
     ]
 
 
@@ -219,7 +225,7 @@ class Killed(BaseException):
 @pytest.mark.parametrize("form", ["jsonl", "parquet"])
 @pytest.mark.parametrize("moves", [1, 5, 6])
 def test_killed_between_any_two_files(
-    moves, form, black_box, pairs, tmp_path, monkeypatch, written_at_once
+    moves, form, black_box, pairs, whole, tmp_path, monkeypatch, written_at_once
 ):
     """What SIGKILL does, at the places where it matters: nothing after the step is done."""
     if form == "parquet":
@@ -247,7 +253,7 @@ def test_killed_between_any_two_files(
         out,
         on_row=lambda row, done, total: queried.append((row.index, done, total)),
     )
-    assert_same(saved, run(black_box, pairs, tmp_path / "whole"))
+    assert_same(saved, whole)
     assert len(queried) == COUNT - there, "nothing is done twice"
     assert not queried or queried[-1][1:] == (COUNT, COUNT)
     orphans = list(out.glob("blocks/*.safetensors"))
@@ -267,7 +273,9 @@ def test_a_row_whose_map_is_lost_is_done_again(black_box, pairs, tmp_path):
     assert all(torch.equal(again[1][index], mask) for index, mask in masks[1].items())
 
 
-def test_what_is_finished_is_not_done_again_and_more_images_may_come(black_box, pairs, tmp_path):
+def test_what_is_finished_is_not_done_again_and_more_images_may_come(
+    black_box, pairs, whole, tmp_path
+):
     run(black_box, pairs, tmp_path / "run", max_images=10)
     queried = []
     saved = run(
@@ -277,7 +285,7 @@ def test_what_is_finished_is_not_done_again_and_more_images_may_come(black_box, 
         on_row=lambda row, done, total: queried.append((done, total)),
     )
     assert queried == [(i + 1, COUNT) for i in range(10, COUNT)]
-    assert_same(saved, run(black_box, pairs, tmp_path / "whole"))
+    assert_same(saved, whole)
     queried.clear()
     run(black_box, pairs, tmp_path / "run", on_row=lambda *it: queried.append(it))
     assert not queried
@@ -408,7 +416,7 @@ def test_a_run_can_be_evaluated(black_box, pairs, tmp_path):
 
 @pytest.mark.parametrize("ending", [".safetensors", ".jsonl", ".parquet"])
 def test_a_full_disk_is_one_sentence_and_what_was_finished_is_there(
-    ending, black_box, pairs, tmp_path, monkeypatch, full_disk, written_at_once
+    ending, black_box, pairs, whole, tmp_path, monkeypatch, full_disk, written_at_once
 ):
     """The third batch finds no room; half of what it writes is there."""
     form = "parquet" if ending == ".parquet" else "jsonl"
@@ -425,7 +433,7 @@ def test_a_full_disk_is_one_sentence_and_what_was_finished_is_there(
     monkeypatch.undo()
     assert len(seen) >= 8 <= len(SavedExplanations.load(tmp_path / "run")) < COUNT
     assert not [name for name in files(tmp_path / "run") if Path(name).name.startswith(".")]
-    assert_same(run(black_box, pairs, tmp_path / "run"), run(black_box, pairs, tmp_path / "whole"))
+    assert_same(run(black_box, pairs, tmp_path / "run"), whole)
 
 
 def test_mistakes_are_named_before_anything_is_computed(black_box, pairs, tmp_path):

@@ -44,16 +44,21 @@ def files(folder):
     return sorted(path for path in paths if not path.startswith("blocks"))
 
 
+@pytest.fixture(scope="module")
+def one(tmp_path_factory):
+    """The run of one process."""
+    return run(tmp_path_factory.mktemp("one") / "run")
+
+
 @pytest.mark.parametrize("form", ["jsonl", "parquet"])
-def test_four_shards_merged_are_the_run_of_one_process(form, tmp_path):
+def test_four_shards_merged_are_the_run_of_one_process(form, one, tmp_path):
     if form == "parquet":
         pytest.importorskip("pyarrow")
-    one = run(tmp_path / "one")
     for part in (2, 0, 3, 1):
         run(tmp_path / "run", shard=(part, 4), format=form)
     assert_same(SavedExplanations.load(tmp_path / "run"), one)
     assert_same(merge_shards(tmp_path / "run"), one)
-    assert files(tmp_path / "run") == files(tmp_path / "one")
+    assert files(tmp_path / "run") == files(one.folder)
     assert {path.suffix for path in (tmp_path / "run" / "blocks").iterdir()} == (
         {".parquet"} if form == "parquet" else {".jsonl", ".safetensors"}
     )
@@ -63,10 +68,9 @@ def test_four_shards_merged_are_the_run_of_one_process(form, tmp_path):
 
 
 @pytest.mark.parametrize("iterable", [False, True])
-def test_more_shards_than_batches_of_images_are_merged_too(iterable, tmp_path):
+def test_more_shards_than_batches_of_images_are_merged_too(iterable, one, tmp_path):
     for part in range(8):
         run(tmp_path / "run", shard=f"{part}/8", iterable=iterable)
-    one = run(tmp_path / "one", iterable=iterable)
     assert_same(merge_shards(tmp_path / "run"), one)
 
 
@@ -75,7 +79,7 @@ def slowly(out):
 
 
 def test_a_killed_shard_is_named_and_resumed_and_a_missing_one_too(
-    tmp_path, monkeypatch, written_at_once
+    one, tmp_path, monkeypatch, written_at_once
 ):
     out = tmp_path / "run"
     child = multiprocessing.get_context("fork").Process(target=slowly, args=(out,))
@@ -97,7 +101,7 @@ def test_a_killed_shard_is_named_and_resumed_and_a_missing_one_too(
     new = []
     run(out, shard=(1, 2), on_row=lambda row, *_: new.append(row.index))
     assert 0 < len(new) < COUNT / 2, "what the killed shard left is kept"
-    assert_same(merge_shards(out), run(tmp_path / "one"))
+    assert_same(merge_shards(out), one)
 
 
 def test_what_a_dead_shard_left_is_redistributed(tmp_path):
@@ -117,8 +121,7 @@ def test_what_a_dead_shard_left_is_redistributed(tmp_path):
     assert_same(merge_shards(tmp_path / "run"), run(tmp_path / "one", batch_size=2))
 
 
-def test_two_shards_of_the_same_part_write_the_same(tmp_path):
-    one = run(tmp_path / "one")
+def test_two_shards_of_the_same_part_write_the_same(one, tmp_path):
     fork = multiprocessing.get_context("fork")
     call = {"target": run, "args": (tmp_path / "run",), "kwargs": {"shard": (0, 1)}}
     twins = [fork.Process(**call) for _ in range(2)]

@@ -142,7 +142,8 @@ def test_the_area_is_steered():
     areas = {}
     for wanted in (0.05, 0.6):
         steps = []
-        train(objective="paper-mean", steps=24, area=wanted, lr=1e-2, on_step=steps.append)
+        options = {"steps": 24, "warmup_steps": 8, "area": wanted, "lr": 1e-2}
+        train(objective="paper-mean", on_step=steps.append, **options)
         areas[wanted] = sum(step.area for step in steps[-5:]) / 5
         assert steps[-1].area_weight > 6 if wanted == 0.05 else steps[-1].area_weight < 6
     assert areas[0.05] < areas[0.6]
@@ -150,9 +151,10 @@ def test_the_area_is_steered():
 
 def test_labels_of_the_user():
     images, labels = PlantedEvidence().examples(24, generator=seeded())
-    assert not train(images, labels=labels).metadata["training"]["own_labels"]
-    assert same(train(images, labels=labels), train(images)), "the box is right about all of them"
-    assert not same(train(images, labels=labels.roll(1)), train(images))
+    given, own = train(images, labels=labels), train(images)
+    assert not given.metadata["training"]["own_labels"]
+    assert same(given, own), "the box is right about all of them"
+    assert not same(train(images, labels=labels.roll(1)), own)
 
 
 def test_an_objective_without_area_gets_one_where_an_area_is_wanted():
@@ -350,8 +352,9 @@ def test_little_memory_means_fewer_views():
         black_box=black_box,
         encoder="auto",
         views_per_image=4,
-        steps=14,
+        steps=2,
         feature_mixing=False,
+        distill_steps=0,
         cache_bytes=200_000,
         on_message=news.append,
     )
@@ -369,17 +372,16 @@ def test_filters_of_its_own_are_warmed_up_before_phase_2():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [0, 1])
-def test_it_finds_the_planted_evidence(seed):
+def test_it_finds_the_planted_evidence():
     black_box = PlantedEvidence()
-    images, _ = black_box.examples(320, generator=seeded(seed))
+    images, _ = black_box.examples(320, generator=seeded())
     # an encoder from nothing starts where the global generator stands, which the tests before moved
     with torch.random.fork_rng():
-        torch.manual_seed(seed)
+        torch.manual_seed(0)
         own = StandaloneEncoder(widths=(16, 24, 32), size=(16, 16))
     # 400 steps, the default: after 200 with fake_rate=0.3, one start of six had one class of the
     # four not found (IoU 0.75)
-    masker = fit(black_box, images, encoder=own, views_per_image=1, area=0.08, seed=seed)
+    masker = fit(black_box, images, encoder=own, views_per_image=1, area=0.08)
     gate = masker.metadata["validation"]
     assert gate["passed"]
     assert gate["fake"] < 0.15

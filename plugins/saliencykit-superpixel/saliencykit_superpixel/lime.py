@@ -68,7 +68,7 @@ class Lime(SuperpixelMasker):
         numbers = numbers.double().cpu()
         kept = (numbers[:, :1] * (count + 1)).floor().clamp_max(count)
         ranks = numbers[:, 1:].argsort(1).argsort(1)
-        return torch.cat([torch.ones(1, count, dtype=torch.float64), (ranks < kept).double()])
+        return torch.cat([kept.new_ones(1, count), (ranks < kept).double()])
 
     def fit(self, sets: Tensor, probabilities: Tensor) -> tuple[Tensor, Tensor | None]:
         """The weights of the regression under the kernel."""

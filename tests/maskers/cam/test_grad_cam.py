@@ -1,45 +1,17 @@
-"""Grad-CAM against Captum, the formula on tokens, and maps of every model family."""
-
-import importlib.util
-from pathlib import Path
+"""Grad-CAM against Captum, and the formula on tokens (every model family: test_every_model)."""
 
 import pytest
 import torch
 from captum.attr import LayerGradCam
-from torch import Generator, nn
+from torch import Generator
 
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.errors import GradientError, InputError
 from saliencykit.maskers.cam.grad_cam import GradCam
-from saliencykit.networks.layer_activations import read_feature_maps
-from saliencykit.networks.target_layer import find_target_layer
-from saliencykit.registry.coerce import as_black_box
 from saliencykit.testing.black_boxes import PlantedEvidence, QueryOnly, small_network
 from saliencykit.testing.unchanged import untouched
 
-_spec = importlib.util.spec_from_file_location(
-    "every_model", Path(__file__).parents[2] / "test_every_model.py"
-)
-every_model = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(every_model)
-
 LABELS = torch.tensor([3, 0, 1])
-TINY = (
-    "timm:test_byobnet",
-    "timm:test_convnext",
-    "timm:test_efficientnet",
-    "timm:test_maxvit",
-    "timm:test_mambaout",
-    "timm:test_nfnet",
-    "timm:test_resnet",
-    "timm:test_vit",
-    "timm:test_vit4",
-    "timm:resnet10t@64",
-    "timm:levit_128s",
-    "timm:xcit_nano_12_p16_224@112",
-    "torchvision:swin_t@96",
-    "torchvision:squeezenet1_1@128",
-)
 
 
 def images(side=16, n=3):
@@ -91,71 +63,6 @@ def test_tokens_are_weighted_and_arranged_as_their_grid():
     result = GradCam().mask(TorchBlackBox(model, size=160), x, LABELS, Generator())
     assert torch.allclose(result.attributions, wanted, atol=1e-4 * float(wanted.abs().max()))
     assert wanted.abs().max() > 0
-
-
-def lively(text):
-    """A model of random weights that gives varied logits, and the size of its input."""
-    torch.manual_seed(0)
-    model, size = every_model.model_and_size(text)
-    for parameter in model.parameters():
-        if parameter.ndim > 1 and not parameter.any():  # a head of zeros has no gradient
-            nn.init.normal_(parameter.data, std=0.02)
-    return model.eval(), size
-
-
-def half(which, side):
-    return slice(side // 2, None) if which else slice(side // 2)
-
-
-def check_family(text):
-    """The map varies, the model is left untouched, and a change in a corner changes that corner."""
-    with torch.random.fork_rng(devices=[]):
-        model, size = lively(text)
-    black_box, x = (
-        as_black_box(model).without_preprocessing(),
-        torch.randn(2, 3, *size, generator=Generator().manual_seed(0)),
-    )
-    with torch.no_grad():
-        black_box(x)  # it knows the number of classes from here on
-    facts, draws = every_model.everything_about(model), torch.get_rng_state()
-    result = attribute(GradCam(), black_box, x, torch.tensor([1, 0]))
-    assert every_model.everything_about(model) == facts
-    assert torch.equal(torch.get_rng_state(), draws)
-    assert result.attributions.isfinite().all()
-    assert (result.attributions.flatten(1).std(1) > 0).all()
-    feature_map = find_target_layer(black_box, x)
-    bright, corners = x[:1].repeat(5, 1, 1, 1), [(0, 0), (0, 1), (1, 0), (1, 1)]
-    for image, (top, left) in zip(bright[1:], corners, strict=True):
-        image[:, half(top, size[0]), half(left, size[1])] = 3.0
-    with torch.no_grad():
-        _, (maps,) = read_feature_maps(black_box, bright, [feature_map])
-    change, (h, w) = (maps[1:] - maps[:1]).abs().sum(1), feature_map.side
-    means = torch.stack([change[:, half(y, h), half(x, w)].mean((1, 2)) for y, x in corners], 1)
-    means = means / means.mean(0)  # some positions change more than others, whatever is edited
-    # of an untrained mixer, or maps that see the whole image, all positions change nearly alike:
-    # nothing can be said
-    spread = float(means.max() / means.min().clamp_min(1e-12)) < 1.5
-    assert spread or means.argmax(1).tolist() == [0, 1, 2, 3], (text, feature_map, means)
-
-
-@pytest.mark.parametrize("text", TINY)
-def test_fourteen_families(text):
-    timm = pytest.importorskip("timm")
-    if text.startswith("timm:") and not timm.is_model(text.removeprefix("timm:").split("@")[0]):
-        pytest.skip("this version of timm lacks it")
-    check_family(text)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("family", every_model.TIMM)
-def test_every_family_of_timm(family):
-    check_family(f"timm:{every_model.TIMM[family]}")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("family", every_model.TORCHVISION)
-def test_every_family_of_torchvision(family):
-    check_family(f"torchvision:{every_model.TORCHVISION[family]}")
 
 
 @pytest.mark.parametrize("limit", [1, 2, None])
