@@ -32,7 +32,7 @@ from saliencykit.registry.coerce import as_black_box
 # timm's module: a model and the side of its input in pixels
 TIMM = {
     "beit": "beit_base_patch16_224@64",
-    "byoanet": "haloregnetz_b@112",
+    "byoanet": "haloregnetz_b@224",
     "byobnet": "mobileone_s1@64",
     "cait": "cait_xxs24_224@64",
     "coat": "coat_lite_tiny@64",
