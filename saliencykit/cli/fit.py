@@ -34,9 +34,7 @@ def fit(
         str, typer.Option(help="masking-network, paper-mean, authors, paper, or terms joined by +.")
     ] = "masking-network",
     alternative: Annotated[str, typer.Option(help="What fills removed pixels.")] = "choice",
-    encoder: Annotated[
-        str, typer.Option(help="auto, trunk, own, paper, or another network: timm:NAME, MODEL.")
-    ] = "auto",
+    encoder: Annotated[str, typer.Option(help="auto, trunk, own, paper, or a network.")] = "auto",
     steps: Annotated[
         int | None, typer.Option(help="Training steps. Default: by the number of images.", min=1)
     ] = None,

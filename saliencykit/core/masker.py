@@ -73,10 +73,10 @@ class MaskerOutput:
             >>> output.nested((0.25, 0.5)).squeeze().round().tolist()
             [[1.0, 0.0, 0.0, 0.0], [1.0, 1.0, 0.0, 0.0]]
         """
-        attributions = self.attributions
-        if attributions is not None:
-            attributions = resize_maps(attributions, self.mask.shape[2:])
-        return budget_masks(pixel_order(self.mask, attributions), areas).to(self.mask.dtype)
+        order = self.mask  # its own values order the pixels: one sort less
+        if self.attributions is not None:
+            order = pixel_order(order, resize_maps(self.attributions, order.shape[2:]))
+        return budget_masks(order, areas).to(self.mask.dtype)
 
 
 def ranked(output: MaskerOutput, size: Sequence[int]) -> MaskerOutput:

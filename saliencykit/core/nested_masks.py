@@ -82,14 +82,15 @@ def pixel_order(mask: Mask, attributions: Tensor | None = None) -> Tensor:
 
 
 def budget_masks(order: Tensor, areas: Sequence[float]) -> Mask:
-    """A mask of each area from the order of the pixels, whatever their values are.
+    """A mask of each area from the order of the pixels, whatever their values are: a mask itself,
+    or the `pixel_order` of a mask and attributions.
 
     The scores of `nested_masks` are the log-odds of each pixel's place in the order. Pixels that
     are equal share what their places would get, so that the area is exact, and a constant map,
     which orders nothing, gives the area at every pixel.
 
     Args:
-        order: (B, 1, h, w), as of `pixel_order`.
+        order: (B, 1, h, w), larger for pixels that come later.
         areas: n means of the masks, in (0, 1).
 
     Returns:
@@ -105,7 +106,7 @@ def budget_masks(order: Tensor, areas: Sequence[float]) -> Mask:
     """
     for area in areas:
         check_budget(area, "budget_masks")
-    ties = _Ties(order.flatten(1))
+    ties = _Ties(order.detach().flatten(1))
     sums = _sums(order[0].numel(), tuple(map(float, areas))).to(order.device)
     count = (ties.last - ties.first).to(sums.dtype)
     shared = [(row[ties.last] - row[ties.first]) / count for row in sums]

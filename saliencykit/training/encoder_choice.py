@@ -1,6 +1,7 @@
-"""A network of the user's choice as the encoder of a masker, for any black box."""
+"""Which network a training starts with: the user's encoder, for any black box."""
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, final
 
 import torch
 from torch import nn
@@ -10,12 +11,18 @@ from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of
 from saliencykit.core.errors import GradientError
 from saliencykit.maskers.realtime.encoder import Encoder
-from saliencykit.maskers.realtime.masking_network import MaskingNetwork, fit_filters
+from saliencykit.maskers.realtime.masking_network import (
+    MaskingNetwork,
+    fit_filters,
+    masking_network,
+)
 from saliencykit.maskers.realtime.pretrained_encoder import PretrainedEncoder, is_text
 from saliencykit.registry.coerce import as_black_box
-from saliencykit.training.cache import Views
+from saliencykit.training.cache import make_views
+from saliencykit.training.image_split import ImageSplit
 from saliencykit.training.stand_in import make_stand_in
 
+_MOST = 512  # views by which class filters and stand-in are made
 _CHUNK = 16
 
 
@@ -45,26 +52,60 @@ def chosen_encoder(encoder: object, black_box: BlackBox) -> "str | Encoder | Bla
     return encoder
 
 
-def prepare_encoder(
-    network: MaskingNetwork, black_box: BlackBox, views: Views, alternative: Alternative, new: bool
-) -> tuple[BlackBox, dict[str, Any] | None]:
-    """Set the class filters of a network with a frozen encoder, and find what to train it on.
+@final
+@dataclass(frozen=True)
+class Start:
+    """What a training starts with.
+
+    Attributes:
+        network: The masking network.
+        black_box: The classifier that it is trained on: the user's, or a stand-in.
+        facts: About the stand-in; None without one.
+    """
+
+    network: MaskingNetwork
+    black_box: BlackBox
+    facts: dict[str, Any] | None
+
+
+def start_with(
+    network: MaskingNetwork | None,
+    encoder: "str | Encoder | BlackBox",
+    black_box: BlackBox,
+    data: ImageSplit,
+    alternative: Alternative,
+    *,
+    mask_stride: int | None,
+    views_per_image: int,
+    seed: int,
+) -> Start:
+    """The network to train, and what to train it on.
+
+    A new network with a frozen encoder gets class filters that are a linear function of it. A black
+    box that can only be queried gets a stand-in.
 
     Args:
-        network: Changed in place if it is new.
-        black_box: The classifier; it is queried with the views.
-        views: Of training images, 512 or fewer.
+        network: The user's. None: a new one.
+        encoder: Of a new one, as `chosen_encoder` returns it.
+        black_box: The user's.
+        data: The images.
         alternative: What replaces pixels.
-        new: Is the network untrained?
-
-    Returns:
-        The classifier, or where it can only be queried a stand-in, with facts about that.
+        mask_stride: See `masking_network`.
+        views_per_image: Views by which filters and stand-in are made, 512 at most.
+        seed: Random seed.
     """
+    new = network is None
+    if network is None:
+        if isinstance(encoder, BlackBox):
+            encoder = PretrainedEncoder(encoder, data.size)
+        options: dict[str, Any] = {"encoder": encoder, "mask_stride": mask_stride, "seed": seed}
+        network = masking_network(black_box, *data.statistics(black_box.device), **options)
     if not isinstance(network.encoder, PretrainedEncoder):
-        return black_box, None
+        return Start(network, black_box, None)
+    views = make_views(data.local, views=views_per_image, most=_MOST, seed=seed)
     if new:
         index = torch.split(torch.arange(len(views), device="cpu"), _CHUNK)
         fit_filters(network, black_box, (views.images(i).to(black_box.device) for i in index))
     if black_box.differentiable:
-        return black_box, None
-    return make_stand_in(black_box, network.encoder, views, alternative)
+        return Start(network, black_box, None)
+    return Start(network, *make_stand_in(black_box, network.encoder, views, alternative))

@@ -6,12 +6,11 @@ import time
 import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Generator, Tensor
 
 from saliencykit._version import __version__
 from saliencykit.core import checks, rng
@@ -19,12 +18,11 @@ from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import InputError
 from saliencykit.core.objective import Objective
-from saliencykit.core.types import Images, Labels
 from saliencykit.data.dataset import Dataset
 from saliencykit.data.sources import Labels as GivenLabels
 from saliencykit.data.sources import is_folder, refuse_inside
 from saliencykit.data.training_images import TrainingImages, read_training_images
-from saliencykit.maskers.realtime.masking_network import MaskingNetwork, masking_network
+from saliencykit.maskers.realtime.masking_network import MaskingNetwork
 from saliencykit.maskers.realtime.pretrained_encoder import PretrainedEncoder
 from saliencykit.maskers.realtime.realtime_masker import RealTimeMasker
 from saliencykit.networks.model_fingerprint import fingerprint
@@ -35,19 +33,25 @@ from saliencykit.runs.resumed_run import run_in, same_threads
 from saliencykit.terms.area import AREAS, Area
 from saliencykit.terms.presets import paper
 from saliencykit.training.cache import bytes_per_view, fill_cache, make_views
-from saliencykit.training.encoder_choice import chosen_encoder, prepare_encoder
+from saliencykit.training.encoder_choice import Start, chosen_encoder, start_with
+from saliencykit.training.image_split import ImageSplit
 from saliencykit.training.loop import Loop
 from saliencykit.training.schedule import FitStep, Schedule, make_schedule
-from saliencykit.training.threshold_fit import ThresholdReport, learn_threshold
+from saliencykit.training.threshold_fit import learn_threshold
 from saliencykit.training.validation import ValidationReport, has_fakes, validate
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-_HELD_OUT = 48  # images for validation, at most; a fifth of a small set
-_STATISTICS = 64  # images from which the selector's scale and threshold are set
-_PROBED = 512  # views by which the class filters of a network as the encoder are set
 _MEMORY = 4 * 2**30  # bytes for cached features, at most
+_SCHEDULED = (
+    "steps", "pixel_steps", "warmup_steps", "distill_steps", "batch_size", "lr", "area",
+    "fake_class_rate", "views_per_image", "mixed_precision", "seed",
+)  # fmt: skip
+_STAND_IN = (
+    "training on a linear function of the encoder: {queries} queries, the same top class on "
+    "{agreement:.0%} of held-out images"
+)
 
 
 def fit(
@@ -158,7 +162,7 @@ def fit(
     References:
         Dabkowski & Gal 2017, section 4.
     """
-    started = time.perf_counter()
+    given, started = dict(locals()), time.perf_counter()
     directory = None if checkpoint_dir is None else Path(checkpoint_dir).expanduser()
     checks.seed(seed, "fit")
     black_box = as_black_box(model)
@@ -166,65 +170,36 @@ def fit(
     accelerator = _accelerator(black_box)
     goal = _with_area(as_objective(objective), area)
     fill = as_alternative(alternative).for_black_box(black_box)
-    options: dict[str, Any] = {"steps": steps, "pixel_steps": pixel_steps, "seed": seed, "lr": lr}
-    options |= {"distill_steps": distill_steps, "warmup_steps": warmup_steps}
-    options |= {"views_per_image": views_per_image, "area": area}
-    options |= {"fake_class_rate": fake_class_rate, "mixed_precision": mixed_precision}
+    options = {name: given[name] for name in _SCHEDULED}
+    say = on_message or (lambda line: None)
     with_labels = labels is not None or not is_folder(images)
     with ExitStack() as held:
         held.enter_context(rng.isolated(black_box.device, seeded=True))
-        if directory is not None:
-            _prepare(directory, images, accelerator, resume, held)
+        _prepare(directory, images, accelerator, resume, held)
         dataset = Dataset.open(images, black_box, labels=labels, use_labels=with_labels)
         every = read_training_images(dataset, memory=cache_bytes // 2, seed=seed)
-        data = _Split.of(every, seed, accelerator)
-        sample = data.statistics(black_box.device)
-        if isinstance(chosen, BlackBox):
-            chosen = PretrainedEncoder(chosen, (sample[0].shape[2], sample[0].shape[3]))
-        say, new = on_message or _silent, network is None
-        network = network or masking_network(
-            black_box, *sample, encoder=chosen, mask_stride=mask_stride, seed=seed
-        )
-        views = make_views(data.local, views=views_per_image, most=_PROBED, seed=seed)
-        trained_on, stand_in = prepare_encoder(network, black_box, views, fill, new)
-        if stand_in is not None:
-            say(
-                "training on a linear function of the encoder: {queries} queries, the same top "
-                "class on {agreement:.0%} of held-out images".format(**stand_in)
-            )
-        partial_network = _partial_network(trained_on, sample[0], feature_mixing)
-        if network.encoder.trained or not has_fakes(black_box):
-            options["distill_steps"] = 0  # nothing is cached, or nothing can be pasted
-        if isinstance(network.encoder, PretrainedEncoder) and warmup_steps is None:
-            options["warmup_steps"] = 0  # the class filters are set
-        options["batch_size"] = min(batch_size, max(2, len(data.training)))
-        mixes = partial_network is not None
-        schedule = make_schedule(goal, fill, len(data.training), network, mixes, **options)
-        parts = (network, trained_on, partial_network)
-        loop = _loop(*parts, data, schedule, accelerator, cache_bytes, say)
-        loop.directory = loop.optimizer.directory = directory
-        loop.source_hash, loop.on_step = _source_hash(black_box, every), on_step or loop.on_step
-        loop.model, loop.on_message = trained_on, say
+        data = ImageSplit.of(every, seed, accelerator)
+        start = start_with(
+            network, chosen, black_box, data, fill, mask_stride=mask_stride,
+            views_per_image=views_per_image, seed=seed,
+        )  # fmt: skip
+        mixing = _partial_network(start.black_box, data, feature_mixing)
+        schedule = _schedule(start, data, mixing, goal, fill, options)
+        loop = _loop(
+            start, mixing, data, schedule, accelerator, cache_bytes, directory=directory,
+            source_hash=_source_hash(black_box, every), on_step=on_step or (lambda step: None),
+            on_message=say,
+        )  # fmt: skip
         report = loop.run(resume=resume)
-        if stand_in is not None:
-            report = validate(
-                network, black_box, *data.targets(black_box), alternative=fill, seed=seed
-            )
-        cuts = None if boxes is None else learn_threshold(network, loop.black_box, boxes)
-    if cuts is not None:
-        say(f"thresholds of boxes: {cuts}")
-    seconds = time.perf_counter() - started
-    return _masker(loop, black_box, data, report, seconds, cuts, stand_in)
-
-
-def _silent(line: str) -> None:
-    """Say nothing."""
+        return _result(loop, start, black_box, data, boxes, report, started)
 
 
 def _prepare(
-    directory: Path, images: Any, accelerator: "Accelerator", resume: bool, held: ExitStack
+    directory: Path | None, images: Any, accelerator: "Accelerator", resume: bool, held: ExitStack
 ) -> None:
-    """Lock the directory of the checkpoints until the training ends."""
+    """Lock the directory of the checkpoints, if there is one, until the training ends."""
+    if directory is None:
+        return
     refuse_inside(directory, images, "fit")
     if accelerator.is_main_process:
         held.enter_context(run_in(directory, resume=resume))
@@ -260,84 +235,56 @@ def _with_area(objective: Objective, area: float | None) -> Objective:
     return objective
 
 
-@final
-@dataclass(frozen=True)
-class _Split:
-    """Training images, those of this process, and held-out ones."""
-
-    training: TrainingImages
-    local: TrainingImages
-    held_out: TrainingImages
-
-    @classmethod
-    def of(cls, every: TrainingImages, seed: int, accelerator: "Accelerator") -> "_Split":
-        """Hold out up to 48 images, a fifth of a small set; all processes get equally many."""
-        count = min(_HELD_OUT, max(1, len(every) // 5))
-        order = torch.randperm(len(every), generator=Generator().manual_seed(seed), device="cpu")
-        training, processes = _rows(every, order[count:]), accelerator.num_processes
-        each = len(training) // processes
-        if each < 2:
-            raise InputError(
-                f"fit got {len(training)} training images for {processes} processes; each needs "
-                "two."
-            )
-        own = torch.arange(accelerator.process_index, each * processes, processes, device="cpu")
-        local = training if processes == 1 else _rows(training, own)
-        return cls(training, local, _rows(every, order[:count]))
-
-    def statistics(self, device: torch.device) -> tuple[Images, Labels | None]:
-        """Some training images with their labels, for the selector's scale and threshold."""
-        images = self.training.images(
-            torch.arange(min(_STATISTICS, len(self.training)), device="cpu")
-        )
-        labels = self.training.labels
-        return images.to(device), None if labels is None else labels[: len(images)].to(device)
-
-    def targets(self, black_box: BlackBox) -> tuple[Images, Labels]:
-        """Held-out images and their labels: the user's, or the model's own top classes."""
-        images = self.held_out.images(torch.arange(len(self.held_out), device="cpu")).to(
-            black_box.device
-        )
-        if self.held_out.labels is not None:
-            return images, self.held_out.labels.to(black_box.device)
-        with torch.no_grad():
-            return images, black_box(images).argmax(1)
-
-
-def _rows(images: TrainingImages, index: Tensor) -> TrainingImages:
-    labels = None if images.labels is None else images.labels[index]
-    return TrainingImages(images.pixels[index], labels, images.skipped)
-
-
 def _partial_network(
-    black_box: BlackBox, sample: Images, feature_mixing: bool | None
+    black_box: BlackBox, data: ImageSplit, feature_mixing: bool | None
 ) -> PartialNetwork | None:
     wanted = black_box.device.type == "cpu" if feature_mixing is None else feature_mixing
-    return choose_split_layer(black_box, sample[:2]) if wanted and black_box.module else None
+    few = data.statistics(black_box.device)[0][:2]
+    return choose_split_layer(black_box, few) if wanted and black_box.module else None
+
+
+def _schedule(
+    start: Start,
+    data: ImageSplit,
+    mixing: PartialNetwork | None,
+    goal: Objective,
+    fill: Alternative,
+    options: dict[str, Any],
+) -> Schedule:
+    encoder, count = start.network.encoder, len(data.training)
+    if encoder.trained or not has_fakes(start.black_box):
+        options["distill_steps"] = 0  # nothing is cached, or nothing can be pasted
+    if isinstance(encoder, PretrainedEncoder) and options["warmup_steps"] is None:
+        options["warmup_steps"] = 0  # its class filters are set
+    options["batch_size"] = min(options["batch_size"], max(2, count))
+    return make_schedule(goal, fill, count, start.network, mixing is not None, **options)
 
 
 def _loop(
-    network: MaskingNetwork,
-    black_box: BlackBox,
-    partial_network: PartialNetwork | None,
-    data: _Split,
+    start: Start,
+    mixing: PartialNetwork | None,
+    data: ImageSplit,
     schedule: Schedule,
     accelerator: "Accelerator",
     cache_bytes: int,
-    say: Callable[[str], None],
+    *,
+    on_message: Callable[[str], None],
+    **rest: Any,
 ) -> Loop:
     """The training loop, with the features of as many views cached as memory allows."""
-    say(_summary(network, partial_network, schedule, data, black_box.device))
-    mixes = partial_network is not None and schedule.mixing_steps > 0
-    split_layer = partial_network.feature_map if partial_network is not None and mixes else None
+    network, black_box = start.network, start.black_box
+    if start.facts is not None:
+        on_message(_STAND_IN.format(**start.facts))
+    on_message(_summary(network, mixing, schedule, data, black_box.device))
+    split_layer = mixing.feature_map if mixing is not None and schedule.mixing_steps else None
     room = cache_bytes // max(1, bytes_per_view(network.encoder, split_layer))
     most = min(max(schedule.batch_size, room), schedule.steps * schedule.batch_size)
     views = make_views(data.local, views=schedule.views_per_image, most=most, seed=schedule.seed)
-    say(f"evaluating {len(views)} augmented images")
+    on_message(f"evaluating {len(views)} augmented images")
     fast = black_box.optimized_for(data.statistics(black_box.device)[0][:2])
     cache = fill_cache(views, fast, network.encoder, split_layer, schedule.alternative)
-    held_out = data.targets(fast)
-    return Loop(network, fast, partial_network, cache, held_out, schedule, accelerator)
+    parts = (network, fast, mixing, cache, data.targets(fast), schedule, accelerator)
+    return Loop(*parts, model=black_box, on_message=on_message, **rest)
 
 
 def _source_hash(black_box: BlackBox, every: TrainingImages) -> str:
@@ -353,10 +300,10 @@ def _summary(
     network: MaskingNetwork,
     partial_network: PartialNetwork | None,
     schedule: Schedule,
-    data: _Split,
+    data: ImageSplit,
     device: torch.device,
 ) -> str:
-    height, width = data.training.pixels.shape[2:]
+    height, width = data.size
     filters = "learned" if network.selector.trained else "the classifier's own"
     phases = f"{schedule.pixel_steps} steps on composed pixels"
     if schedule.distill_steps:
@@ -373,16 +320,23 @@ def _summary(
     )
 
 
-def _masker(
+def _result(
     loop: Loop,
+    start: Start,
     black_box: BlackBox,
-    data: _Split,
+    data: ImageSplit,
+    boxes: Any,
     report: ValidationReport,
-    seconds: float,
-    cuts: ThresholdReport | None,
-    stand_in: dict[str, Any] | None,
+    started: float,
 ) -> RealTimeMasker:
     """The trained masker with the record of its training; warns if it failed its validation."""
+    if start.facts is not None:
+        fill, seed = loop.schedule.alternative, loop.schedule.seed
+        held_out = data.targets(black_box)
+        report = validate(loop.network, black_box, *held_out, alternative=fill, seed=seed)
+    cuts = None if boxes is None else learn_threshold(loop.network, black_box, boxes)
+    if cuts is not None:
+        loop.on_message(f"thresholds of boxes: {cuts}")
     if not report.passed:
         warnings.warn(_advice(report.fake, report.mosaic), stacklevel=3)
     schedule = {key.name: getattr(loop.schedule, key.name) for key in fields(loop.schedule)}
@@ -395,12 +349,11 @@ def _masker(
         "schedule": schedule,
         "steps_done": loop.done,
         "distillation": loop.distilled,
-        "stand_in": stand_in,
+        "stand_in": start.facts,
         "box_threshold": None if cuts is None else asdict(cuts),
-        "seconds": round(seconds, 1),
+        "seconds": round(time.perf_counter() - started, 1),
     }
-    size = list(data.training.pixels.shape[2:])
-    metadata = {"size": size, "training": training, "validation": report.as_dict()}
+    metadata = {"size": data.size, "training": training, "validation": report.as_dict()}
     return RealTimeMasker(network=loop.network.eval(), metadata=metadata).bind(black_box)
 
 

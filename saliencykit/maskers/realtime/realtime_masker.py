@@ -233,7 +233,8 @@ class RealTimeMasker(Masker):
                 mask = _with_areas(mask, budget)
                 mask = mask.squeeze(1) if labels.ndim == 1 and mask.ndim == 5 else mask
         with torch.no_grad():  # tensors made in inference mode cannot be changed outside of it
-            maps = resize_maps(mask.flatten(0, -4), features.size).clamp(0, 1)
+            maps = resize_maps(mask.flatten(0, -4), features.size)
+            maps = torch.clamp(maps, 0, 1, out=None if maps.is_inference() else maps)
             return logits.clone(), maps.view(*mask.shape[:-2], *features.size)
 
     def inference_network(self, device: torch.device) -> MaskingNetwork:
