@@ -120,9 +120,9 @@ def tuned(rows: list[Row]) -> Tuned:
     """The choices for one method; of equal thresholds the one in the middle of the first run of
     them.
     """
-    half = dict.fromkeys(MODES, HALF)
+    half, middle = (dict.fromkeys(MODES, at) for at in (HALF, CROPS.index(("value", 0.5))))
     if not rows:
-        return Tuned(half, "all", {mode: CROPS.index(("value", 0.5)) for mode in MODES}, 0)
+        return Tuned(half, "all", middle, 0)
 
     def best(score: Callable[[Row, str, int], float], mode: str, count: int) -> tuple[int, float]:
         means = [sum(score(row, mode, index) for row in rows) / len(rows) for index in range(count)]
@@ -132,6 +132,7 @@ def tuned(rows: list[Row]) -> Tuned:
         return (first + end) // 2, means[first]
 
     cuts = {mode: best(missed, mode, len(CUTS)) for mode in MODES}
-    crops = {mode: best(metric, mode, len(CROPS)) for mode in MODES}
     mode = min(MODES, key=lambda mode: cuts[mode][1])
-    return Tuned({m: cuts[m][0] for m in MODES}, mode, {m: crops[m][0] for m in MODES}, len(rows))
+    if "crops" in rows[0]:
+        middle = {mode: best(metric, mode, len(CROPS))[0] for mode in MODES}
+    return Tuned({m: cuts[m][0] for m in MODES}, mode, middle, len(rows))

@@ -4,11 +4,11 @@ paper's figures.
     python -m benchmarks.paper --tune tune.jsonl --out report.jsonl --into
     docs/results/paper-tables.md --tag mobilenet
 
-The rows come from `benchmarks.results --boxes-only`. Thresholds and the box rule (all pixels, or
-the largest component) of each method are those that were best on the tuning rows; the saliency
-metric crops to all pixels above its threshold, as published. "Best of 8 areas" is the metric with
-the same search for every method: on each photo, the best of the crops around the largest component
-of the best 3 to 60 % of the pixels (`--search`).
+The rows come from `benchmarks.results --columns boxes crops`. Thresholds and the box rule (all
+pixels, or the largest component) of each method are those that were best on the tuning rows; the
+saliency metric crops to all pixels above its threshold, as published. "Best of 8 areas" is the
+metric with the same search for every method: on each photo, the best of the crops around the
+largest component of the best 3 to 60 % of the pixels (`--columns search`).
 """
 
 import argparse

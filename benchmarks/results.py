@@ -5,7 +5,7 @@ r"""The results table: every method's masks scored on photos that nothing was tr
     python -m benchmarks.results --part report --few --methods rise iterative --out report.jsonl
     python -m benchmarks.results --part report --methods --masker ours=masker.safetensors \
         --out report.jsonl
-    python -m benchmarks.results --data-set ilsvrc2012-val-a --boxes-only \
+    python -m benchmarks.results --data-set ilsvrc2012-val-a --columns boxes crops \
         --methods cam excitation-backprop --out methods.jsonl
     python -m benchmarks.results --table --tune tune.jsonl --out report.jsonl \
         --ours ours --into PAGE.md --tag mobilenet_v2
@@ -20,6 +20,7 @@ the equal areas.
 import argparse
 import sys
 import time
+from collections.abc import Collection
 from pathlib import Path
 from random import Random
 
@@ -36,6 +37,7 @@ from benchmarks.split import BOXED, Record, few, part, read, squashing
 from benchmarks.tables import put_into, tables
 
 FEW = {"tune": 50, "report": 150}
+COLUMNS = ("boxes", "crops", "search", "areas", "evidence")
 _CLASSES = 1000
 
 
@@ -67,15 +69,11 @@ def row_of(
     *,
     every_column: bool,
     other: bool,
-    boxes_only: bool = False,
-    search: bool = False,
+    columns: Collection[str] = ("boxes", "crops", "evidence"),
 ) -> Row:
-    """Everything the tables need of one mask; with `other`, also of the mask for another class; or
-    its boxes alone.
-    """
+    """What the tables need of one mask; with `other`, also of the mask for another class."""
     answer = method(photo, entry.label)
     mask = answer.mask[0, 0].numpy()
-    found, truth = boxes_of(mask), photo.boxes.numpy()
     row: Row = {
         "photo": entry.name,
         "method": name,
@@ -84,31 +82,26 @@ def row_of(
         "few": every_column,
     }
     row |= {"seconds": round(answer.seconds, 4), "area": round(float(mask.mean()), 4)}
-    row["overlap"] = {
-        mode: [round(best_overlap(box, truth), 3) for box in found[mode]] for mode in MODES
-    }
-    row["crops"] = score.crops(found)
+    if {"boxes", "crops"} & set(columns):
+        found, truth = boxes_of(mask), photo.boxes.numpy()
+        row["overlap"] = {
+            mode: [round(best_overlap(box, truth), 3) for box in found[mode]] for mode in MODES
+        }
+    if "crops" in columns:
+        row["crops"] = score.crops(found)
+        if name == "ground-truth":  # several boxes: each is shown, and the metric is their mean
+            row["truth_crops"] = truth_crops(score, truth)
     # nothing inside of a box comes first
     places = None if name == "ground-truth" else score.places(answer.ranking)
-    if search and places is not None:
+    if places is not None and "search" in columns:
         row["searched"] = score.searched(places)
-    if name == "ground-truth":  # several boxes: each is shown, and the metric is their mean
-        corners = np.stack(
-            [np.floor(truth[:, :2]), np.maximum(np.ceil(truth[:, 2:]), np.floor(truth[:, :2]) + 1)],
-            1,
-        )
-        row["truth_crops"] = list(
-            score.shown(
-                [tuple(box) for box in corners.reshape(-1, 4).astype(int).tolist()]
-            ).values()
-        )
-    if boxes_only:
+    if places is not None and {"areas", "evidence"} & set(columns):
+        row["areas"] = score.at_areas(places, AREAS if every_column else SOME_AREAS)
+    if "evidence" not in columns:
         return row
     row["graded"] = score.graded(answer.mask)
-    if places is not None:
-        row["areas"] = score.at_areas(places, AREAS if every_column else SOME_AREAS)
-        if every_column:
-            row |= {"insertion": score.insertion(places), "deletion": score.deletion(places)}
+    if places is not None and every_column:
+        row |= {"insertion": score.insertion(places), "deletion": score.deletion(places)}
     if other:
         queried = method(photo, other_class(entry)).mask[0, 0].numpy()
         row |= {
@@ -116,6 +109,14 @@ def row_of(
             "other_alike": round(similarity(mask, queried), 4),
         }
     return row
+
+
+def truth_crops(score: Scorer, truth: Map) -> list[list[float]]:
+    """What the classifier says of each ground-truth box, whole pixels."""
+    first, end = np.floor(truth[:, :2]), np.ceil(truth[:, 2:])
+    corners = np.concatenate([first, np.maximum(end, first + 1)], 1).astype(int)
+    shown = score.shown([(x0, y0, x1, y1) for x0, y0, x1, y1 in corners.tolist()])
+    return list(shown.values())
 
 
 def similarity(one: Map, other: Map) -> float:
@@ -160,8 +161,7 @@ def run(arguments: argparse.Namespace) -> None:
                 queried[name],
                 every_column=every_column,
                 other=other,
-                boxes_only=arguments.boxes_only,
-                search=arguments.search,
+                columns=arguments.columns,
             )
             append(arguments.out, row)
         count += 1
@@ -177,12 +177,12 @@ def main() -> None:
     parser.add_argument("--part", choices=["tune", "report"], default="report")
     parser.add_argument("--data-set", choices=BOXED, help="the photos of one data set only")
     parser.add_argument(
-        "--boxes-only", action="store_true", help="localization and saliency metric only"
-    )
-    parser.add_argument(
-        "--search",
-        action="store_true",
-        help="also the saliency metric with the same search of 8 areas for every method",
+        "--columns",
+        nargs="+",
+        choices=COLUMNS,
+        default=["boxes", "crops", "evidence"],
+        help="overlap of boxes; crops of these for the saliency metric; the metric with the same "
+        "search of 8 areas for every method; kept and dropped at equal areas; all evidence",
     )
     parser.add_argument("--few", action="store_true", help="the few stratified photos only")
     parser.add_argument("--photos", type=int, help="at most so many, for a look")

@@ -7,6 +7,7 @@ flat mask becomes a disc. One `Scorer` per photo.
 """
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -53,21 +54,10 @@ class Scorer:
         self.black_box = black_box
         self.image = photo.image
         self.label = torch.tensor([photo.label])
-        generator = Generator().manual_seed(0)
-        self._fills = {
-            "blur": Blur()(self.image, generator=generator),
-            "shuffled": ShuffledBlocks()(self.image, generator=generator),
-            "gray": torch.full_like(self.image, 0.5),
-        }
-        self._grain = rng.normal(
-            self.image, self.image.shape[1:], generator=generator, std=Road().std
-        )
         with torch.no_grad():
-            logits = black_box(torch.cat([self.image, self._fills["blur"], self._fills["gray"]]))
+            logits = black_box(self.image)
         top = logits[0].softmax(0).max(0)
-        self.whole, self.blurred, self.gray = probability(
-            logits, self.label.expand(3), "softmax"
-        ).tolist()
+        self.whole = float(probability(logits, self.label, "softmax"))
         self.facts = {
             "label": photo.label,
             "p": round(self.whole, 4),
@@ -79,14 +69,32 @@ class Scorer:
         away = (y - (height - 1) / 2) ** 2 + (x - (width - 1) / 2) ** 2
         self._middle_first = away.ravel().argsort(kind="stable")
 
+    @cached_property
+    def _drawn(self) -> tuple[dict[str, Tensor], Tensor]:
+        """The fills and the noise of imputed pixels: what only boxes are wanted of goes without."""
+        generator = Generator().manual_seed(0)
+        fills = {
+            "blur": Blur()(self.image, generator=generator),
+            "shuffled": ShuffledBlocks()(self.image, generator=generator),
+            "gray": torch.full_like(self.image, 0.5),
+        }
+        std = Road().std
+        return fills, rng.normal(self.image, self.image.shape[1:], generator=generator, std=std)
+
+    @cached_property
+    def _emptied(self) -> list[float]:
+        """The label's probability with the whole photo blurred, and gray."""
+        nothing = torch.zeros_like(self.image[:, :1])
+        return self.probabilities([(nothing, "blur"), (nothing, "gray")])
+
     def edit(self, mask: Mask, fill: str) -> Tensor:
         """The photo with `fill` where the mask is 0; `road` takes the mask as the binary one `mask
         >= 0.5`.
         """
         if fill == "road":
             kept = mask >= 0.5
-            return torch.where(kept, self.image, impute(self.image, kept) + self._grain)
-        return compose(self.image, mask, self._fills[fill])
+            return torch.where(kept, self.image, impute(self.image, kept) + self._drawn[1])
+        return compose(self.image, mask, self._drawn[0][fill])
 
     def probabilities(self, queried: Sequence[tuple[Mask, str]]) -> list[float]:
         """The label's probability in each of the edits."""
@@ -133,12 +141,12 @@ class Scorer:
     def insertion(self, places: Tensor) -> list[float]:
         """The label's probability at SHARES, as the best pixels appear on the blurred photo."""
         queried = [((places < share).to(self.image.dtype), "blur") for share in SHARES[1:-1]]
-        return [round(p, 4) for p in (self.blurred, *self.probabilities(queried), self.whole)]
+        return [round(p, 4) for p in (self._emptied[0], *self.probabilities(queried), self.whole)]
 
     def deletion(self, places: Tensor) -> list[float]:
         """The label's probability at SHARES, as the best pixels turn mid-gray."""
         queried = [((places >= share).to(self.image.dtype), "gray") for share in SHARES[1:-1]]
-        return [round(p, 4) for p in (self.whole, *self.probabilities(queried), self.gray)]
+        return [round(p, 4) for p in (self.whole, *self.probabilities(queried), self._emptied[1])]
 
     def crops(self, boxes: dict[str, list[Box]]) -> dict[str, list[list[float]]]:
         """By mode: for each of CROPS, the box's area, log p of its enlarged content and whether its

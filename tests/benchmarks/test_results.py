@@ -116,7 +116,8 @@ def test_a_killed_run_resumes(black_boxes, tmp_path, monkeypatch):
             "masker": list(masker),
             "out": out,
         }
-        results.run(argparse.Namespace(**queried, data_set=None, boxes_only=False, search=True))
+        columns = ["boxes", "crops", "search", "evidence"]
+        results.run(argparse.Namespace(**queried, data_set=None, columns=columns))
         return read_rows(out)
 
     assert len(run(["center-box", "cam"], photos=3)) == 6

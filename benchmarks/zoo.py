@@ -1,0 +1,155 @@
+"""The zoo's trained maskers beside methods that need no training, on every classifier of the data
+folder.
+
+    python -m benchmarks.results --model M --part tune --columns boxes --out ROWS/M-tune.jsonl
+    python -m benchmarks.results --model M --part report --columns boxes --out ROWS/M-report.jsonl
+    python -m benchmarks.results --model M --part tune --photos 120 --columns search \
+        --out ROWS/M-search.jsonl
+    python -m benchmarks.results --model M --few --columns areas --out ROWS/M-areas.jsonl
+    python -m benchmarks.zoo --rows ROWS --into docs/results/five-classifiers.md
+
+It prints what is there: localization error with the threshold that was best on the tuning rows, and
+with half of the range, which no box was seen for; the saliency metric with the same search for
+every method; kept less dropped probability under held-out fills, mean of five areas. Differences
+are the trained masker's value less the other method's on the same photos.
+"""
+
+import argparse
+from collections.abc import Callable
+from math import nan
+from pathlib import Path
+
+from benchmarks.columns import by_method, gap, missed, searched, size_group, tuned
+from benchmarks.data import MODELS
+from benchmarks.localization import HALF
+from benchmarks.rows import Row, read_rows
+from benchmarks.scoring import AREAS
+from benchmarks.tables import put_into
+from saliencykit.evaluation import interval
+
+OURS = "trained masker"
+_GROUPS = ("<.15", ".15-.4", ".4-.7", ">.7")
+
+Value = Callable[[Row], float]
+
+
+def localization(tune: list[Row], report: list[Row]) -> dict[str, list[str]]:
+    """By method: cells of the table of localization errors."""
+    methods, tuning = by_method(report), by_method(tune)
+    choices = {name: tuned(tuning.get(name, [])) for name in methods}
+    cells = {}
+    for name, rows in methods.items():
+
+        def at_best(row: Row, name: str = name) -> float:
+            return 100 * choices[name].missed(row)
+
+        def at_half(row: Row) -> float:
+            return 100 * missed(row, "all", HALF)
+
+        def best_of_ours(row: Row) -> float:
+            return 100 * choices[OURS].missed(row)
+
+        ours = methods.get(OURS, []) if name != OURS else []
+        cells[name] = [
+            f"{len(rows)}; {choices[name].count}",
+            _mean(rows, at_best, 1),
+            _difference(ours, best_of_ours, rows, at_best, 1),
+            _mean(rows, at_half, 1),
+            _difference(ours, at_half, rows, at_half, 1),
+            _by_size(rows, at_best),
+            _by_size(rows, at_half),
+        ]
+    return cells
+
+
+def compared(rows: list[Row], value: Value) -> dict[str, list[str]]:
+    """By method: the number of photos, the mean of a value, and the trained masker's less it."""
+    methods = by_method(row for row in rows if value(row) == value(row))
+    return {
+        name: [
+            str(len(mine)),
+            _mean(mine, value, 3),
+            _difference(methods.get(OURS, []) if name != OURS else [], value, mine, value, 3),
+        ]
+        for name, mine in methods.items()
+    }
+
+
+def five_areas(row: Row) -> float:
+    """Kept less dropped probability under held-out fills, mean of the areas; NaN without them."""
+    gaps = [gap(row, area) for area in AREAS] if "areas" in row else [nan]
+    return sum(gaps) / len(gaps)
+
+
+def _by_size(rows: list[Row], value: Value) -> str:
+    groups = [[value(row) for row in rows if size_group(row) == group] for group in range(4)]
+    return " / ".join(f"{sum(some) / len(some):.0f}" if some else "-" for some in groups)
+
+
+def _mean(rows: list[Row], value: Value, digits: int) -> str:
+    middle, low, high = interval([value(row) for row in rows])
+    return f"{middle:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+
+
+def _difference(ours: list[Row], own: Value, theirs: list[Row], other: Value, digits: int) -> str:
+    mine = {row["photo"]: row for row in ours}
+    gains = [own(mine[row["photo"]]) - other(row) for row in theirs if row["photo"] in mine]
+    if not gains:
+        return ""
+    middle, low, high = interval(gains)
+    return f"{middle:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]"
+
+
+def _table(head: str, by_model: dict[str, dict[str, list[str]]]) -> str:
+    lines = [f"| classifier | method | {head} |", "|---" * (head.count("|") + 3) + "|"]
+    for model, methods in by_model.items():
+        names = sorted(methods, key=lambda name: name != OURS)
+        lines += [f"| {model} | {name} | {' | '.join(methods[name])} |" for name in names]
+    return "\n".join(lines)
+
+
+def zoo_tables(folder: Path) -> str:
+    """All tables of the rows in a folder."""
+
+    def rows(part: str) -> dict[str, list[Row]]:
+        found = {name: read_rows(folder / f"{name}-{part}.jsonl") for name in MODELS}
+        return {name: some for name, some in found.items() if some}
+
+    tune = rows("tune")
+    boxes = {m: localization(tune.get(m, []), some) for m, some in rows("report").items()}
+    search = {m: compared(some, searched) for m, some in rows("search").items()}
+    areas = {m: compared(some, five_areas) for m, some in rows("areas").items()}
+    sizes = " / ".join(_GROUPS)
+    head = (
+        "n; tuned on | error, %, tuned threshold [95 %] | ours less it | error, %, no boxes "
+        f"[95 %] | ours less it | by size of the object, tuned: {sizes} | no boxes: {sizes}"
+    )
+    return "\n\n".join(
+        [
+            "### Localization error",
+            _table(head, boxes),
+            "### Saliency metric, the same search of 8 areas for every method, tuning photos",
+            _table("n | mean, lower is better [95 %] | ours less it", search),
+            "### Kept minus dropped, held-out fills, mean of five areas",
+            _table("n | mean, higher is better [95 %] | ours less it", areas),
+        ]
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rows", type=Path, required=True, help="folder of the files of rows")
+    parser.add_argument(
+        "--into", type=Path, help="also put it between <!-- zoo --> and <!-- end of zoo --> here"
+    )
+    arguments = parser.parse_args()
+    text = zoo_tables(arguments.rows)
+    print(text)
+    if arguments.into:
+        put_into(arguments.into, "zoo", text)
+
+
+if __name__ == "__main__":
+    main()
