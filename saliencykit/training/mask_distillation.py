@@ -10,6 +10,7 @@ from torch import Generator, Tensor
 
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import InputError
+from saliencykit.core.geometry import enlarge_boxes, tight_boxes
 from saliencykit.core.masker import Masker, resize_maps
 from saliencykit.core.types import Images, Labels, Mask
 from saliencykit.maskers.cam.cam import Cam
@@ -18,7 +19,7 @@ from saliencykit.maskers.gradient.excitation_backprop import ExcitationBackprop
 from saliencykit.maskers.realtime.encoder import Features
 from saliencykit.maskers.realtime.masking_network import MaskingNetwork
 from saliencykit.training.cache import Cache
-from saliencykit.training.pastes import Pastes, make_pastes
+from saliencykit.training.pastes import Layouts, Pastes, make_pastes
 from saliencykit.training.schedule import Schedule
 from saliencykit.training.validation import curve_score, other_labels
 
@@ -27,6 +28,9 @@ _ENERGY = 0.7  # of the teacher's sum: where its soft mask is 0.5
 _STEEP = 4.0  # the soft mask is sigmoid(4 (value / threshold - 1)): 0.02 at zero
 _PASTED = 0.5  # of the rows
 _FAKES = 0.2  # of the rows: classes that are not in the image
+_SMALL = 0.35  # of the image: masks of smaller areas are made again in a window around them
+_MARGIN = 0.3  # of the sides of the mask's box: what its window adds
+_LEAST, _MOST = 0.3, 0.8  # of the side and of the area of the image: the size of a window
 _CHUNK = 16
 
 
@@ -211,9 +215,53 @@ def _targets(
     network.eval()
     targets = torch.zeros(len(cache.views), 1, *side, dtype=torch.float16, device="cpu")
     for index in torch.split(candidates, _CHUNK):
-        images = cache.views.images(index)
-        taught = resize_maps(teacher_masks(teacher, black_box, images, cache.labels[index]), side)
+        images, labels = cache.views.images(index), cache.labels[index]
         own = _own_masks(network, cache, index, black_box.device)
-        targets[index] = ((taught.cpu() + resize_maps(own, side)) / 2).half()
+        taught = teacher_masks(teacher, black_box, images, labels).cpu()
+        both = (resize_maps(taught, side) + resize_maps(own, side)) / 2
+        rows, windows = small_windows(own, (images.shape[2], images.shape[3]))
+        if len(rows):
+            given = (enlarge_boxes(images[rows], windows), labels[rows])
+            closer = _closer(teacher, network, black_box, *given)
+            corners = windows[:, [1, 0, 3, 2]] / torch.tensor(images.shape[2:] * 2, device="cpu")
+            places = Layouts(torch.zeros(len(rows), 1, device="cpu"), corners[:, None])
+            both[rows] = places.compose(closer[:, None], side)
+        targets[index] = both.half()
     network.train(was)
     return targets
+
+
+@torch.no_grad()
+def _closer(
+    teacher: Masker, network: MaskingNetwork, black_box: BlackBox, images: Images, labels: Labels
+) -> Mask:
+    """The mean of the teacher's and the network's masks for what is in the windows."""
+    side, device = network.decoder.side, black_box.device
+    features = network.encoder.encode(black_box, images.to(device))
+    own, _ = network(features, labels.to(device))
+    with torch.enable_grad():
+        taught = teacher_masks(teacher, black_box, images, labels)
+    return (resize_maps(taught.cpu(), side) + resize_maps(own.cpu(), side)) / 2
+
+
+def small_windows(masks: Mask, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """The masks of small objects, and a window around each.
+
+    Args:
+        masks: (B, 1, h, w) in [0, 1].
+        size: Height and width of the images.
+
+    Returns:
+        The rows of these masks (n,), and their windows (n, 4): x0, y0, x1, y1 in pixels.
+    """
+    height, width = size
+    sides = torch.tensor([width, height], dtype=torch.float32, device="cpu")
+    grid = sides / torch.tensor([masks.shape[3], masks.shape[2]], device="cpu")
+    boxes = tight_boxes(masks >= 0.5) * grid.repeat(2)
+    lengths = ((1 + _MARGIN) * (boxes[:, 2:] - boxes[:, :2])).maximum(_LEAST * sides)
+    lengths = lengths.minimum(sides)
+    first = ((boxes[:, :2] + boxes[:, 2:] - lengths) / 2).clamp_min(0).minimum(sides - lengths)
+    small = (masks >= 0.5).float().mean((1, 2, 3)) < _SMALL
+    small &= lengths.prod(1) < _MOST * sides.prod()
+    rows = small.nonzero().flatten()
+    return rows, torch.cat([first, first + lengths], 1)[rows].round().long()

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from saliencykit.training import loop as loops
-from saliencykit.training.mask_distillation import soft_masks
+from saliencykit.training import mask_distillation
+from saliencykit.training.mask_distillation import small_windows, soft_masks
 from tests.training.test_loop import loop, same, weights
 
 pytest.importorskip("accelerate")
@@ -19,6 +20,36 @@ def test_soft_masks_are_half_where_the_pixels_with_seventy_percent_of_the_sum_en
         threshold = next(ranked[n] for n in range(36) if ranked[: n + 1].sum() >= 0.7 * map_.sum())
         assert np.allclose(soft, 1 / (1 + np.exp(-4 * (map_ / threshold - 1))), atol=1e-5)
     assert soft_masks(torch.zeros(1, 1, 4, 4)).max() < 0.02
+
+
+def test_small_masks_get_a_window_around_them_that_stays_in_the_image():
+    masks = torch.zeros(4, 1, 28, 28)
+    masks[0, 0, 10:14, 8:18] = 0.9  # small, inside
+    masks[1, 0, :3, 26:] = 0.9  # in a corner: the window has its least side
+    masks[2, 0, :, 1:27] = 0.9  # large
+    masks[3, 0, [0, -1], [0, -1]] = 0.9  # small, but spread over the whole image
+    rows, windows = small_windows(masks, (56, 56))
+    assert rows.tolist() == [0, 1]
+    (x0, y0, x1, y1), corner = windows.tolist()
+    assert (x0, x1) == (13, 39)  # 20 pixels and 30 %
+    assert (y0 + y1) / 2 == pytest.approx(24, abs=0.5)
+    assert y1 - y0 == pytest.approx(0.3 * 56, abs=1)
+    assert corner == [39, 0, 56, 17]
+
+
+def test_targets_of_small_masks_are_empty_outside_their_windows(trunk_black_box, monkeypatch):
+    def corner(network, cache, index, device):
+        masks = torch.zeros(len(index), 1, *network.decoder.side)
+        masks[:, :, :2, :2] = 1
+        return masks
+
+    monkeypatch.setattr(mask_distillation, "_own_masks", corner)
+    one = loop(trunk_black_box(), side=32, distill_steps=4, pixel_steps=1)
+    assert one._can_distill()
+    targets = one.distillation.targets[one.distillation.candidates].float()
+    edge = math.ceil(0.3 * targets.shape[3]) + 1
+    assert targets[..., :edge, :edge].amax((1, 2, 3)).mean() > 0.3
+    assert targets[..., edge:, :].max() == targets[..., edge:].max() == 0
 
 
 def test_the_log_says_which_teacher_was_chosen_and_whether_its_masks_were_kept(trunk_black_box):
