@@ -131,8 +131,8 @@ def tuned(rows: list[Row]) -> Tuned:
             end += 1
         return (first + end) // 2, means[first]
 
-    cuts = {mode: best(missed, mode, len(CUTS)) for mode in MODES}
-    mode = min(MODES, key=lambda mode: cuts[mode][1])
+    cuts = {mode: best(missed, mode, len(CUTS)) for mode in rows[0]["overlap"]}
+    mode = min(cuts, key=lambda mode: cuts[mode][1])
     if "crops" in rows[0]:
         middle = {mode: best(metric, mode, len(CROPS))[0] for mode in MODES}
-    return Tuned({m: cuts[m][0] for m in MODES}, mode, middle, len(rows))
+    return Tuned({m: cut for m, (cut, _) in cuts.items()}, mode, middle, len(rows))

@@ -27,12 +27,12 @@ Map = np.ndarray[Any, np.dtype[Any]]
 Box = tuple[int, int, int, int]
 
 
-def boxes_of(values: Map) -> dict[str, list[Box]]:
+def boxes_of(values: Map, modes: tuple[Components, ...] = MODES) -> dict[str, list[Box]]:
     """By mode (`all`, `largest`): the boxes of all the CUTS of a map (H, W)."""
     maps = torch.from_numpy(values)[None, None]
     found = {
         mode: torch.cat([boxes_at(maps, rule, LEVELS[rule], mode)[0] for rule in RULES.values()])
-        for mode in MODES
+        for mode in modes
     }
     return {
         mode: [(x0, y0, x1, y1) for x0, y0, x1, y1 in boxes.tolist()]

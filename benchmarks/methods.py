@@ -39,11 +39,14 @@ BLIND = BASELINES
 
 @dataclass(frozen=True)
 class Answer:
-    """A mask, what ranks the pixels (the mask itself, if there is nothing finer), and its cost."""
+    """A mask, what ranks the pixels (the mask itself, if there is nothing finer), its cost, and the
+    value at which the masker itself cuts it for a box, if it does.
+    """
 
     mask: Mask
     ranking: Tensor
     seconds: float
+    threshold: Tensor | None = None
 
 
 Method = Callable[[Photo, int], Answer]
@@ -122,8 +125,7 @@ def _masker(black_boxes: BlackBoxes, text: str) -> Method:
         if is_one_of(text, SCATTERED):
             mask = averaged(found.mask)
             return Answer(mask, mask, seconds)
-        return Answer(
-            found.mask, found.mask if found.attributions is None else found.attributions, seconds
-        )
+        ranking = found.mask if found.attributions is None else found.attributions
+        return Answer(found.mask, ranking, seconds, found.box_threshold)
 
     return answer

@@ -35,6 +35,7 @@ from benchmarks.rows import Row, append, read_rows
 from benchmarks.scoring import AREAS, SOME_AREAS, Scorer
 from benchmarks.split import BOXED, Record, few, part, read, squashing
 from benchmarks.tables import put_into, tables
+from saliencykit.core import tight_boxes
 
 FEW = {"tune": 50, "report": 150}
 COLUMNS = ("boxes", "crops", "search", "areas", "evidence")
@@ -83,10 +84,15 @@ def row_of(
     }
     row |= {"seconds": round(answer.seconds, 4), "area": round(float(mask.mean()), 4)}
     if {"boxes", "crops"} & set(columns):
-        found, truth = boxes_of(mask), photo.boxes.numpy()
+        found = boxes_of(mask, MODES if "crops" in columns else ("all",))
+        truth = photo.boxes.numpy()
         row["overlap"] = {
-            mode: [round(best_overlap(box, truth), 3) for box in found[mode]] for mode in MODES
+            mode: [round(best_overlap(box, truth), 3) for box in boxes]
+            for mode, boxes in found.items()
         }
+        if answer.threshold is not None:
+            own = tight_boxes(answer.mask >= answer.threshold)[0].tolist()
+            row["learned"] = round(best_overlap((own[0], own[1], own[2], own[3]), truth), 3)
     if "crops" in columns:
         row["crops"] = score.crops(found)
         if name == "ground-truth":  # several boxes: each is shown, and the metric is their mean
@@ -181,7 +187,8 @@ def main() -> None:
         nargs="+",
         choices=COLUMNS,
         default=["boxes", "crops", "evidence"],
-        help="overlap of boxes; crops of these for the saliency metric; the metric with the same "
+        help="overlap of boxes around all pixels; the same around the largest component too, and "
+        "crops of both for the saliency metric; the metric with the same "
         "search of 8 areas for every method; kept and dropped at equal areas; all evidence",
     )
     parser.add_argument("--few", action="store_true", help="the few stratified photos only")

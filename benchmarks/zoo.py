@@ -21,7 +21,7 @@ from pathlib import Path
 
 from benchmarks.columns import by_method, gap, missed, searched, size_group, tuned
 from benchmarks.data import MODELS
-from benchmarks.localization import HALF
+from benchmarks.localization import CUTS, HALF
 from benchmarks.rows import Row, read_rows
 from benchmarks.scoring import AREAS
 from benchmarks.tables import put_into
@@ -35,7 +35,7 @@ Value = Callable[[Row], float]
 
 def localization(tune: list[Row], report: list[Row]) -> dict[str, list[str]]:
     """By method: cells of the table of localization errors."""
-    methods, tuning = by_method(report), by_method(tune)
+    methods, tuning = by_method([*report, *_learned(report)]), by_method([*tune, *_learned(tune)])
     choices = {name: tuned(tuning.get(name, [])) for name in methods}
     cells = {}
     for name, rows in methods.items():
@@ -60,6 +60,18 @@ def localization(tune: list[Row], report: list[Row]) -> dict[str, list[str]]:
             _by_size(rows, at_half),
         ]
     return cells
+
+
+def _learned(rows: list[Row]) -> list[Row]:
+    """Rows of the boxes that a masker's own thresholds give, learned from boxes of the training
+    part.
+    """
+    return [
+        {**row, "method": f"{row['method']}, learned thresholds"}
+        | {"overlap": {"all": [row["learned"]] * len(CUTS)}}
+        for row in rows
+        if "learned" in row
+    ]
 
 
 def compared(rows: list[Row], value: Value) -> dict[str, list[str]]:
@@ -103,7 +115,7 @@ def _difference(ours: list[Row], own: Value, theirs: list[Row], other: Value, di
 def _table(head: str, by_model: dict[str, dict[str, list[str]]]) -> str:
     lines = [f"| classifier | method | {head} |", "|---" * (head.count("|") + 3) + "|"]
     for model, methods in by_model.items():
-        names = sorted(methods, key=lambda name: name != OURS)
+        names = sorted(methods, key=lambda name: not name.startswith(OURS))
         lines += [f"| {model} | {name} | {' | '.join(methods[name])} |" for name in names]
     return "\n".join(lines)
 

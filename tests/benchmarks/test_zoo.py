@@ -23,7 +23,7 @@ def write(path, rows):
 def test_the_tables_hold_errors_by_size_and_paired_differences(tmp_path):
     tune = [box_row(photo, method, True) for photo in range(4) for method in ("cam", OURS)]
     report = [box_row(photo, "cam", photo >= 2) for photo in range(8)]
-    report += [box_row(photo, OURS, photo >= 1) for photo in range(8)]
+    report += [box_row(photo, OURS, photo >= 1) | {"learned": 0.6} for photo in range(8)]
     write(tmp_path / "mobilenet_v2-tune.jsonl", tune)
     write(tmp_path / "mobilenet_v2-report.jsonl", report)
     areas = {f"{fill}/{area}": [0.5, 0.3] for fill in UNSEEN for area in AREAS}
@@ -31,7 +31,11 @@ def test_the_tables_hold_errors_by_size_and_paired_differences(tmp_path):
     write(tmp_path / "squeezenet-areas.jsonl", [facts])
     write(tmp_path / "squeezenet-search.jsonl", [facts])
     boxes, search, evidence = zoo_tables(tmp_path).split("###")[1:]
-    ours, cam = [line.split(" | ") for line in boxes.splitlines() if "mobilenet_v2" in line]
+    ours, cam, learned = [
+        line.split(" | ") for line in boxes.splitlines() if "mobilenet_v2" in line
+    ]
+    assert learned[1] == f"{OURS}, learned thresholds"
+    assert learned[3].split()[0] == learned[5].split()[0] == "0.0"
     assert [ours[1], cam[1]] == [OURS, "cam"]
     assert [cells[2] for cells in (ours, cam)] == ["8; 4", "8; 4"]
     assert [cells[3].split()[0] for cells in (ours, cam)] == ["12.5", "25.0"]

@@ -34,7 +34,11 @@ def provide_maskers() -> Mapping[str, Callable[..., Masker]]:
     from saliencykit.maskers import TrainedFile
 
     here = Path(__file__).parent
-    return {
-        "mobilenetv2": TrainedFile(here / "mobilenetv2_masker.safetensors"),
-        "squeezenet1-0": TrainedFile(here / "squeezenet1_0_masker.safetensors"),
+    files = {
+        "mobilenetv2": "mobilenetv2",
+        "squeezenet1-0": "squeezenet1_0",
+        "mobilenetv1-100": "mobilenetv1_100",
+        "mobilenetv1-075": "mobilenetv1_075",
+        "efficientnet-lite0": "efficientnet_lite0",
     }
+    return {name: TrainedFile(here / f"{file}_masker.safetensors") for name, file in files.items()}

@@ -28,7 +28,7 @@ def test_missing_or_wrong_weights_are_named_in_the_error(make, tmp_path):
         make(tmp_path / "other.safetensors")
 
 
-@pytest.mark.parametrize("name", ["mobilenetv2", "squeezenet1-0"])
+@pytest.mark.parametrize("name", sorted(provide_maskers()))
 def test_the_maskers_load_and_passed_their_validation(name):
     factory = provide_maskers()[name]
     masker = factory()
@@ -41,11 +41,15 @@ def test_the_maskers_load_and_passed_their_validation(name):
 @pytest.mark.parametrize(("make", "stored", "name"), [
     (mobilenetv2, "mobilenet_v2_imagenet", "mobilenetv2"),
     (squeezenet1_0, "squeezenet1_0_imagenet", "squeezenet1-0"),
+    (mobilenetv1_100, "mobilenet_v1_100_imagenet", "mobilenetv1-100"),
+    (mobilenetv1_075, "mobilenet_v1_075_imagenet", "mobilenetv1-075"),
+    (efficientnet_lite0, "efficientnet_lite0_imagenet", "efficientnet-lite0"),
 ])  # fmt: skip
 def test_each_masker_fits_its_classifier(make, stored, name, data_folder):
     black_box = make(data_folder / "weights" / f"{stored}.safetensors")
     factory = provide_maskers()[name]
     assert factory.fits(black_box)
-    logits, mask = factory().for_black_box(black_box).predict(torch.rand(1, 3, 224, 224))
+    size = black_box.input_size
+    logits, mask = factory().for_black_box(black_box).predict(torch.rand(1, 3, *size))
     assert logits.shape == (1, 1000)
-    assert mask.shape == (1, 1, 224, 224)
+    assert mask.shape == (1, 1, *size)
