@@ -18,7 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from saliencykit import BlackBox, FunctionBlackBox, TorchBlackBox
-from saliencykit.black_boxes.score_targets import SegmentationClass
+from saliencykit.black_boxes.contrast import Contrast
+from saliencykit.black_boxes.score_targets import DetectionScore, SegmentationClass, Similarity
 from saliencykit.black_boxes.transformers import transformers_black_box
 from saliencykit.black_boxes.zero_shot import zero_shot_black_box
 from saliencykit.testing.black_boxes import PlantedEvidence, QueryOnly
@@ -121,6 +122,17 @@ class Volumes(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.net(self.first(x).mean(2))
+
+
+class Clips(nn.Module):
+    """A network of clips (B, T, 3, H, W): the planted one on their mean frame."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = Net()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x.mean(1))
 
 
 def image(channels: int = 3) -> Tensor:
@@ -350,6 +362,29 @@ def _numpy_function(x: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
         return values.softmax(1).numpy()
 
 
+def _numpy_logits(x: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
+    with torch.no_grad():
+        return Net()((torch.from_numpy(x).permute(0, 3, 1, 2) - 0.5) / 0.5).numpy()
+
+
+def _like_detr(z: Tensor) -> SimpleNamespace:
+    """One query, whose box is always the same, and the column "no object"."""
+    boxes = torch.tensor([0.5, 0.5, 0.6, 0.6]).expand(len(z), 1, 4)
+    return SimpleNamespace(pred_boxes=boxes, logits=torch.cat([z, 0 * z[:, :1]], 1)[:, None])
+
+
+def _with_range(case: Case) -> Case:
+    return Case(case.model, case.image, options={"pixel_range": (0, 4095)})
+
+
+def _torchvision_image() -> Case:
+    from torchvision import models
+
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    model = models.shufflenet_v2_x0_5(num_classes=CLASSES).eval()
+    return Case(model, pixels, planted=False, warns="does not say how images are normalized")
+
+
 def _exported(batch: int, dynamic: bool = False) -> Any:
     shapes = ({0: torch.export.Dim("batch")},) if dynamic else None
     example = image().repeat(batch, 1, 1, 1)
@@ -532,10 +567,25 @@ KINDS: dict[str, Callable[[], Case]] = {
     "array, four channels": _array(4, "float"),
     "array, thirteen channels of 8 bits": _array(13, "uint8"),
     "array, thirteen channels of 12 bits": _array(13, "uint12"),
+    "array, 12 bits, the range said": lambda: _with_range(_array(1, "uint12")()),
+    "array, a window of signed values": lambda: Case(
+        raw_box(1),
+        np.rint(raw_array(1) * 1400 - 1000).astype(np.int16),
+        options={"pixel_range": (-1000, 400)},
+    ),
+    "array, signed values": lambda: Case(
+        raw_box(1), np.rint(raw_array(1) * 1400 - 1000).astype(np.int16), refused="pixel_range="
+    ),
     "array, statistics unknown": lambda: Case(
         Net(), np.rint(raw_array() * 255).astype(np.uint8), refused=r"TorchBlackBox\(model, mean="
     ),
     "volume": lambda: Case(Volumes(), _FIVE, refused=r"nn.Unflatten\(1, \(3, 4\)\)"),
+    "clip": lambda: Case(
+        Clips(), _FIVE.transpose(1, 2), refused=r"nn.Unflatten\(1, \(4, 3\)\).*explain_video"
+    ),
+    "clip, frames as channels": lambda: Case(
+        nn.Sequential(nn.Unflatten(1, (4, 3)), Clips()), _FIVE.transpose(1, 2).flatten(1, 2)
+    ),
     "volume of one slice too few": lambda: Case(
         nn.Sequential(nn.Conv3d(1, 2, 3), nn.Flatten(), nn.Linear(7, 2)), refused="nn.Unflatten"
     ),
@@ -546,6 +596,7 @@ KINDS: dict[str, Callable[[], Case]] = {
     "timm": _timm,
     "torchvision": lambda: _torchvision(False),
     "torchvision, new head": lambda: _torchvision(True),
+    "torchvision, an image": lambda: _torchvision_image(),
     "transformers ViT": lambda: _hf_case("ViT"),
     "transformers DINOv2": lambda: _hf_case("Dinov2"),
     "transformers Swin": lambda: _hf_case("Swin"),
@@ -570,6 +621,9 @@ KINDS: dict[str, Callable[[], Case]] = {
         planted=False,  # the length of an embedding does not count: any trace of evidence is enough
     ),
     "fastai": lambda: Case(LikeFastai(), np.rint(raw_array() * 255).astype(np.uint8), "cow"),
+    "fastai, labels on their own": lambda: Case(
+        LikeFastai("BCEWithLogitsLossFlat"), np.rint(raw_array() * 255).astype(np.uint8), "cow"
+    ),
     "YOLO classify": lambda: Case(
         LikeYolo(), np.rint(raw_array() * 255).astype(np.uint8), label="cow"
     ),
@@ -582,6 +636,20 @@ KINDS: dict[str, Callable[[], Case]] = {
     "segmentation, a target": lambda: Case(
         Maps(), label=0, options={"target": SegmentationClass(LABEL)}
     ),
+    "detection of DETR, a target": lambda: Case(
+        Returning(_like_detr),
+        label=0,
+        options={"target": DetectionScore((0.2, 0.2, 0.8, 0.8), LABEL), "inputs": "normalized"},
+    ),
+    "embedding, a target": lambda: Case(
+        Returning(lambda z: {"image_embeds": torch.cat([z, 1 + 0 * z[:, :1]], 1)}),
+        label=0,
+        options={"target": Similarity(torch.eye(CLASSES + 1)[LABEL])},
+    ),
+    "two classes, a target": lambda: Case(Net(), options={"target": Contrast(against=0)}),
+    "a target that raises": lambda: Case(
+        Net(), label=0, options={"target": lambda answer: answer["logits"]}, refused="target"
+    ),
     "Keras": lambda: Case(LikeKeras(), refused="FunctionBlackBox.*predict_on_batch"),
     "estimator": lambda: Case(LikeEstimator(), refused="saliencykit-sklearn"),
     # no torch module
@@ -590,6 +658,13 @@ KINDS: dict[str, Callable[[], Case]] = {
         FunctionBlackBox(lambda x: x[:, 8:16, 16:24].std((1, 2)), probabilities=False, channels=13),
         raw_array(13),
         planted=False,
+    ),
+    "function, yes minus no": lambda: Case(
+        FunctionBlackBox(
+            lambda x: _numpy_logits(x)[:, [LABEL]], output="sigmoid", probabilities=False
+        ),
+        raw_array(),
+        1,
     ),
     "query-only": lambda: Case(QueryOnly(PlantedEvidence()), torch.rand(1, 3, 32, 32), 1, False),
     "own black box": lambda: Case(OwnBlackBox(), raw_array(), refused=r"prepare\(image\)"),

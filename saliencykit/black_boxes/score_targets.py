@@ -202,7 +202,8 @@ def read_scores(target: Target, answer: object, batch_size: int, who: str) -> Lo
     except Exception as error:
         raise InputError(
             f"the target {name_of(target)} raised {type(error).__name__} on what {who} returned, "
-            f"{name_of(answer)}: {first_line(error)}."
+            f"{name_of(answer)}: {first_line(error)}. It gets the model's own answer for a batch; "
+            "write target=lambda answer: ..., which returns one score per image."
         ) from error
     if isinstance(scores, Tensor) and scores.is_floating_point():
         shaped = scores[:, None] if scores.ndim == 1 else scores

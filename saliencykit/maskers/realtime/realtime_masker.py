@@ -104,8 +104,10 @@ class RealTimeMasker(Masker):
             )
         if black_box.target is not None:
             raise InputError(
-                "a trained masker explains the classes of its model, and a target is explained "
-                "here; write masker='grad-cam', or masker='rise' for any model."
+                "a trained masker has a filter for each class of its model, and a target is "
+                f"explained here, {checks.name_of(black_box.target)}, which has none; write "
+                "masker='grad-cam', or masker='rise' for any model. Two classes can be compared: "
+                "target=Contrast(against=...)."
             )
         for masker in (self, self._cache.get("bound", self)):
             held: BlackBox | None = masker._cache.get("black box")
