@@ -126,13 +126,15 @@ class Scorer:
         queried = [(side, fill) for fill in FILLS for side in (mask, 1 - mask)]
         return _pairs(FILLS, self.probabilities(queried))
 
-    def at_areas(self, places: Tensor, areas: Sequence[float]) -> dict[str, list[float]]:
+    def at_areas(
+        self, places: Tensor, areas: Sequence[float], fills: Sequence[str] = FILLS
+    ) -> dict[str, list[float]]:
         """By fill and area (`road/0.1`): kept and dropped probability of the best pixels."""
-        names = [f"{fill}/{area}" for fill in FILLS for area in areas]
+        names = [f"{fill}/{area}" for fill in fills for area in areas]
         best = {area: (places < area).to(self.image.dtype) for area in areas}
         queried = [
             (side, fill)
-            for fill in FILLS
+            for fill in fills
             for area in areas
             for side in (best[area], 1 - best[area])
         ]

@@ -40,6 +40,7 @@ from saliencykit.explanation.smallest_regions import (
 )
 from saliencykit.explanation.targeted import with_target
 from saliencykit.maskers.certified import NO_GUARANTEE, OTHER_CLASS
+from saliencykit.maskers.optimization.iterative import Iterative
 from saliencykit.metrics.region_search import RegionForm, RegionSearch
 from saliencykit.networks.model_fingerprint import fingerprint
 from saliencykit.registry.coerce import as_alternative, as_black_box, as_masker, trained_masker
@@ -56,6 +57,7 @@ def explain(
     label: _Label | Tensor | Sequence[_Label | Sequence[_Label]] = None,
     *,
     masker: Masker | str | None = None,
+    refine: int = 0,
     budget: float | None = None,
     alternative: Alternative | str | None = None,
     output: Output | None = None,
@@ -84,6 +86,8 @@ def explain(
         masker: The attribution method: a Masker, a text like `rise:samples=500`, or the file of a
             trained masker. None: the one trained for exactly this model, if there is one; else
             `iterative`, or `rise` if the model is query-only.
+        refine: Steps of `iterative` that start from the masker's mask; ten are a good number. 0:
+            none.
         budget: Area of every mask, a fraction of the pixels in (0, 1): the best ones in the
             masker's own order. None: the area that the masker chooses.
         alternative: Replaces pixels in the verification: an Alternative or a text like
@@ -158,7 +162,8 @@ def explain(
         label = target.label if isinstance(target, Contrast) and label is None else label
     black_box = averaged(black_box, repeats)
     chosen = default_masker(black_box, regions) if masker is None else as_masker(masker)
-    chosen = chosen.bound_to(black_box, inputs=batch.inputs).with_budget(budget)
+    chosen = chosen.bound_to(black_box, inputs=batch.inputs)
+    chosen = (Iterative(steps=refine, start=chosen) if refine else chosen).with_budget(budget)
     fill = as_alternative("blur" if alternative is None else alternative).for_black_box(black_box)
     checks.seed(seed, "explain")
     if not isinstance(regions, int) or regions < 1:

@@ -54,3 +54,4 @@ from .realtime.pretrained_encoder import PretrainedEncoder as PretrainedEncoder
 from .realtime.realtime_masker import RealTimeMasker as RealTimeMasker
 from .realtime.trained_file import TrainedFile as TrainedFile
 from .stored import StoredMasks as StoredMasks
+from .universal.universal_masker import Universal as Universal

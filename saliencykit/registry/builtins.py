@@ -74,6 +74,7 @@ _MASKERS = {
     "ground-truth": "baselines:GroundTruthBox",
     "on-surrogate": "on_surrogate:OnSurrogate",
     "stored": "stored:StoredMasks",
+    "universal": "universal.universal_masker:Universal",
 }
 _METRICS = {
     "saliency-score": "saliency_score:SaliencyScore",

@@ -25,8 +25,11 @@ from torch import Generator, Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))  # the benchmarks are not installed
 
 from benchmarks.data import MODELS, Pack, data_folder
-from benchmarks.split import read, squashing, training
+from benchmarks.split import part, read, squashing, training
+from saliencykit.alternatives import Blur
 from saliencykit.core.masker import resize_maps
+from saliencykit.core.nested_masks import pixel_order
+from saliencykit.maskers import Cam, Universal
 from saliencykit.maskers.gradient.excitation_backprop import ExcitationBackprop
 from saliencykit.maskers.universal.class_evidence import read_evidence
 from saliencykit.maskers.universal.sharpening_network import SharpeningNetwork
@@ -34,10 +37,13 @@ from saliencykit.maskers.universal.universal_masker import encoder_images, save_
 from saliencykit.registry import as_black_box, as_masker
 from saliencykit.training.mask_distillation import soft_masks
 from saliencykit.training.pastes import make_layouts
+from saliencykit.training.validation import curve_score
 
 TRAINED = {"mobilenet_v2": "zoo/mobilenetv2", "squeezenet": "zoo/squeezenet1-0", "demo": "demo"}
 CHUNK, OTHERS, SEEN = 8, 2, 0.1
-FAKES, ROWS = 0.25, 16
+SHARPER = 1.5  # exponent of the targets: the teachers' soft masks cover half of a photo
+ROWS = 12  # images of a step
+VARIANTS = 3  # of the evidence of each: twice of its own class, once of another
 
 
 def classifier(name):
@@ -48,10 +54,12 @@ def images_of(name, black_box, count, seed):
     """`count` training images as the classifier takes them."""
     if name == "demo":
         pack = Pack(data_folder() / "tiny-imagenet-200" / "train200.npz")
-        chosen = random.Random(seed).sample(range(len(pack.labels)), count)
+        chosen = random.Random(f"{name} {seed}").sample(range(len(pack.labels)), count)
         pixels = pack.pixels(chosen).float() / 255
-        return F.interpolate(pixels, size=black_box.size, mode="bilinear", antialias=True).clamp(0, 1)
-    chosen = random.Random(seed).sample(training(), count)
+        return F.interpolate(pixels, size=black_box.size, mode="bilinear", antialias=True).clamp(
+            0, 1
+        )
+    chosen = random.Random(f"{name} {seed}").sample(training(), count)
     return torch.cat([photo.image for photo in read(chosen, black_box)])
 
 
@@ -62,7 +70,9 @@ def described(black_box, images, labels):
     top = evidence.logits.argmax(1) if labels is None else labels
     g = Generator().manual_seed(int(images.sum() * 1000) % 2**31)
     classes = evidence.logits.shape[1]
-    others = (top[:, None] + torch.randint(1, classes, (len(images), OTHERS), generator=g)) % classes
+    others = (
+        top[:, None] + torch.randint(1, classes, (len(images), OTHERS), generator=g)
+    ) % classes
     every = torch.cat([top[:, None], others], 1)
     held = {
         "images": (encoder_images(images) * 255).round().byte(),
@@ -82,7 +92,11 @@ def targets_of(name, black_box, images, labels, side):
     soft = []
     for masker in maskers:
         mask = masker(black_box, images, labels, generator=Generator().manual_seed(0))
-        soft.append(resize_maps(soft_masks(mask), side) if isinstance(masker, ExcitationBackprop) else resize_maps(mask, side))
+        soft.append(
+            resize_maps(soft_masks(mask), side)
+            if isinstance(masker, ExcitationBackprop)
+            else resize_maps(mask, side)
+        )
     return torch.stack(soft).mean(0)
 
 
@@ -92,7 +106,7 @@ def cache(name, folder, count, pastes, seed=0):
     if path.exists():
         return
     begin, black_box = time.process_time(), classifier(name)
-    images, rows, labels = images_of(name, black_box, count, seed + len(name)), [], []
+    images, rows, labels = images_of(name, black_box, count, seed), [], []
     for some in images.split(CHUNK):
         held, top, _ = described(black_box, some, None)
         side = [-(-s // 4) for s in held["images"].shape[2:]]
@@ -110,7 +124,9 @@ def cache(name, folder, count, pastes, seed=0):
         held, _, p = described(black_box, shown, own)
         tiles = targets[some.views.clamp_min(0)].float() / 255
         same = labels[some.views.clamp_min(0)] == own[:, None]
-        small = some.compose(tiles * same[:, :, None, None, None], tuple(targets.shape[2:])).clamp(0, 1)
+        small = some.compose(tiles * same[:, :, None, None, None], tuple(targets.shape[2:])).clamp(
+            0, 1
+        )
         held["target"] = (small * 255).round().byte()
         seen = p.gather(1, own[:, None])[:, 0] > SEEN
         rows.append({key: value[seen] for key, value in held.items()})
@@ -121,7 +137,10 @@ def cache(name, folder, count, pastes, seed=0):
     stored = {key: torch.cat([row[key] for row in rows]).contiguous() for key in rows[0]}
     folder.mkdir(parents=True, exist_ok=True)
     save_file(stored | {"offset": torch.tensor(head.feature_map.offset)}, path)
-    print(f"cached {name}: {count} images, {made} pastes, {time.process_time() - begin:.0f} CPU-s", flush=True)
+    print(
+        f"cached {name}: {count} images, {made} pastes, {time.process_time() - begin:.0f} CPU-s",
+        flush=True,
+    )
 
 
 @dataclass
@@ -141,27 +160,53 @@ class Rows:
         if any(side % n for side, n in zip(self.images.shape[2:], cells, strict=True)):
             return self
         keep = [int(torch.randint(max(4, n // 2), n + 1, (1,), generator=g)) for n in cells]
-        first = [int(torch.randint(0, n - k + 1, (1,), generator=g)) for n, k in zip(cells, keep, strict=True)]
+        first = [
+            int(torch.randint(0, n - k + 1, (1,), generator=g))
+            for n, k in zip(cells, keep, strict=True)
+        ]
 
         def window(maps, of=cells):
             sides = maps.shape[-2:]
-            cut = [slice(f * s // n, (f + k) * s // n) for f, k, s, n in zip(first, keep, sides, of, strict=True)]
+            cut = [
+                slice(f * s // n, (f + k) * s // n)
+                for f, k, s, n in zip(first, keep, sides, of, strict=True)
+            ]
             return maps[..., cut[0], cut[1]]
 
         similarities = []
         for cosines in self.similarities:
             if cosines is not None:
                 inside = window(cosines.reshape(len(cosines), *cells, *cosines.shape[2:]))
-                inside = inside[:, first[0] : first[0] + keep[0], first[1] : first[1] + keep[1]].flatten(1, 2)
+                inside = inside[
+                    :, first[0] : first[0] + keep[0], first[1] : first[1] + keep[1]
+                ].flatten(1, 2)
             similarities.append(None if cosines is None else inside)
-        return Rows(window(self.images), window(self.evidence), self.strength, similarities, window(self.target), self.offset)
+        return Rows(
+            window(self.images),
+            window(self.evidence),
+            self.strength,
+            similarities,
+            window(self.target),
+            self.offset,
+        )
 
     def flipped(self):
+        """Mirrored left to right."""
         cells = self.evidence.shape[2:]
         similarities = [
-            None if c is None else c.reshape(len(c), *cells, *c.shape[2:]).flip(2).flip(-1).flatten(1, 2) for c in self.similarities
+            None
+            if c is None
+            else c.reshape(len(c), *cells, *c.shape[2:]).flip(2).flip(-1).flatten(1, 2)
+            for c in self.similarities
         ]
-        return Rows(self.images.flip(3), self.evidence.flip(3), self.strength, similarities, self.target.flip(3), (self.offset[0], -self.offset[1]))
+        return Rows(
+            self.images.flip(3),
+            self.evidence.flip(3),
+            self.strength,
+            similarities,
+            self.target.flip(3),
+            (self.offset[0], -self.offset[1]),
+        )
 
     def coarser(self, g):
         """Evidence and similarities on a coarser grid."""
@@ -173,14 +218,26 @@ class Rows:
         for c in self.similarities:
             if c is not None:
                 moved = c.reshape(len(c), *cells, -1).permute(0, 3, 1, 2)
-                c = F.adaptive_avg_pool2d(moved, grid).flatten(2).transpose(1, 2).view(len(c), -1, *c.shape[2:])
+                c = (
+                    F.adaptive_avg_pool2d(moved, grid)
+                    .flatten(2)
+                    .transpose(1, 2)
+                    .view(len(c), -1, *c.shape[2:])
+                )
             similarities.append(c)
-        return Rows(self.images, F.adaptive_avg_pool2d(self.evidence, grid), self.strength, similarities, self.target, self.offset)
+        return Rows(
+            self.images,
+            F.adaptive_avg_pool2d(self.evidence, grid),
+            self.strength,
+            similarities,
+            self.target,
+            self.offset,
+        )
 
     def jittered(self, g):
         """Evidence that is blurred, noisy, of another contrast; images without color; feature maps left out."""
         evidence, count = self.evidence, len(self.evidence)
-        each = torch.rand(5, count, 1, 1, 1, generator=g)
+        each = torch.rand(5, count, VARIANTS, 1, 1, generator=g)
         smooth = F.avg_pool2d(F.pad(evidence, (1, 1, 1, 1), mode="replicate"), 3, 1)
         share = (each[0] < 0.3) * each[1]
         evidence = evidence + share * (smooth - evidence)
@@ -193,41 +250,43 @@ class Rows:
         whole, gray = self.images, torch.rand(count, 1, 1, 1, generator=g) < 0.1
         images = torch.where(gray, whole.mean(1, keepdim=True).expand_as(whole), whole)
         drop = torch.rand(3, generator=g)
-        similarities = [None if drop[0] < 0.1 or drop[1 + i] < 0.1 else c for i, c in enumerate(self.similarities)]
+        similarities = [
+            None if drop[0] < 0.1 or drop[1 + i] < 0.1 else c
+            for i, c in enumerate(self.similarities)
+        ]
         return Rows(images, evidence, self.strength, similarities, self.target, self.offset)
 
 
 def batch(stored, size, g):
-    """Random rows of a classifier's file, with their augmentation; the fakes' targets are empty."""
-    count = len(stored["target"])
-    index = torch.randint(count, (size,), generator=g)
-    fakes = round(FAKES * size)
-    which = torch.zeros(size, dtype=torch.int64)
-    which[:fakes] = torch.randint(1, OTHERS + 1, (fakes,), generator=g)
-    target = stored["target"][index].float() / 255
-    target[:fakes] = 0
-    similarities = [stored[f"similarity{i}"][index].float() / 127 if f"similarity{i}" in stored else None for i in range(2)]
+    """Random rows of a classifier's file, with their augmentation; the last variant is of another class, with an empty target."""
+    index = torch.randint(len(stored["target"]), (size,), generator=g)
+    which = torch.zeros(size, VARIANTS, dtype=torch.int64)
+    which[:, -1] = torch.randint(1, OTHERS + 1, (size,), generator=g)
+    target = (stored["target"][index].float() / 255).expand(-1, VARIANTS, -1, -1).clone()
+    target[:, -1] = 0
+    similarities = [
+        stored[f"similarity{i}"][index].float() / 127 if f"similarity{i}" in stored else None
+        for i in range(2)
+    ]
     rows = Rows(
         stored["images"][index].float() / 255,
-        stored["evidence"][index, which][:, None].float(),
-        stored["strength"][index, which][:, None],
+        stored["evidence"][index[:, None], which].float(),
+        stored["strength"][index[:, None], which],
         similarities, target, tuple(stored["offset"].tolist()),
     )  # fmt: skip
     if torch.rand((), generator=g) < 0.5:
         rows = rows.flipped()
-    if torch.rand((), generator=g) < 0.4:
-        rows = rows.cropped(g)
-    if rows.evidence.shape[2] > 10 or torch.rand((), generator=g) < 0.3:
-        rows = rows.coarser(g)
-    return rows.jittered(g)
+    if rows.evidence.shape[2] > 10 or torch.rand((), generator=g) < 0.2:
+        return rows.coarser(g).jittered(g)
+    rows = rows.jittered(g)
+    return rows.cropped(g) if torch.rand((), generator=g) < 0.7 else rows
 
 
 def loss_of(network, rows):
-    """Binary cross-entropy of mask and target, and how far the ranks are from it at equal areas."""
-    masks, scores = network(rows.images, rows.evidence, rows.strength, rows.similarities, rows.offset)
-    target = resize_maps(rows.target, masks.shape[2:])
-    whole = F.binary_cross_entropy(masks.clamp(1e-4, 1 - 1e-4), target)
-    return whole, masks, scores
+    """Binary cross-entropy of masks and targets, and the masks."""
+    masks, _ = network(rows.images, rows.evidence, rows.strength, rows.similarities, rows.offset)
+    target = resize_maps(rows.target, masks.shape[2:]) ** SHARPER
+    return F.binary_cross_entropy(masks.clamp(1e-4, 1 - 1e-4), target), masks
 
 
 def train(files, work, name, steps, lr, seed):
@@ -247,35 +306,85 @@ def train(files, work, name, steps, lr, seed):
     for step in range(done, steps):
         g = Generator().manual_seed(seed * 1_000_003 + step)
         share = step / steps
-        rate = lr * min(1, (step + 1) / 100) * (0.5 * (1 + torch.cos(torch.tensor(share * 3.14159)).item()) + 0.01)
+        rate = (
+            lr
+            * min(1, (step + 1) / 100)
+            * (0.5 * (1 + torch.cos(torch.tensor(share * 3.14159)).item()) + 0.01)
+        )
         for group in adam.param_groups:
             group["lr"] = rate
         rows = batch(stored[int(torch.randint(len(stored), (1,), generator=g))], ROWS, g)
-        loss, masks, _ = loss_of(network, rows)
+        loss, masks = loss_of(network, rows)
         adam.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         adam.step()
-        fakes = round(FAKES * ROWS)
-        recent.append((float(loss.detach()), float(masks[fakes:].detach().mean()), float(masks[:fakes].detach().mean())))
+        recent.append(
+            (
+                float(loss.detach()),
+                float(masks[:, :-1].detach().mean()),
+                float(masks[:, -1].detach().mean()),
+            )
+        )
         if (step + 1) % 100 == 0:
             mean = torch.tensor(recent).mean(0).tolist()
             recent = []
-            print(f"{name} {step + 1} cpu {time.process_time() - begin:.0f} s loss {mean[0]:.4f} area {mean[1]:.3f} fake {mean[2]:.3f}", flush=True)
+            print(
+                f"{name} {step + 1} cpu {time.process_time() - begin:.0f} s loss {mean[0]:.4f} area {mean[1]:.3f} fake {mean[2]:.3f}",
+                flush=True,
+            )
         if (step + 1) % 500 == 0 or step + 1 == steps:
-            torch.save({"network": network.state_dict(), "adam": adam.state_dict(), "done": step + 1, "seconds": time.process_time() - begin}, path)
+            torch.save(
+                {
+                    "network": network.state_dict(),
+                    "adam": adam.state_dict(),
+                    "done": step + 1,
+                    "seconds": time.process_time() - begin,
+                },
+                path,
+            )
     return network.eval(), time.process_time() - begin
 
 
+def validation(name, network, count):
+    """Kept minus dropped probability at equal areas under blur, of the network and of CAM, on tuning photos."""
+    black_box = classifier(name)
+    photos = list(read(part("tune")[:count], black_box))
+    images, labels = (
+        torch.cat([photo.image for photo in photos]),
+        torch.tensor([photo.label for photo in photos]),
+    )
+    scores = {}
+    for method, masker in {"universal": Universal(network=network), "cam": Cam()}.items():
+        masks = [
+            masker.attribute(black_box, i[None], k[None], generator=Generator())
+            for i, k in zip(images, labels, strict=True)
+        ]
+        ranks = torch.cat([pixel_order(m.mask, m.attributions) for m in masks])
+        scores[method] = round(
+            curve_score(black_box, images, labels, ranks, alternative=Blur(), batch_size=8), 4
+        )
+        scores[f"{method} area"] = round(float(torch.cat([m.mask for m in masks]).mean()), 3)
+    return scores
+
+
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--models", nargs="+", default=[*MODELS, "demo"])
     parser.add_argument("--without", nargs="*", default=[], help="classifiers to leave out")
-    parser.add_argument("--count", type=int, default=1100, help="images of each classifier")
-    parser.add_argument("--pastes", type=int, default=220)
+    parser.add_argument("--count", type=int, default=500, help="images of each classifier")
+    parser.add_argument("--pastes", type=int, default=100)
     parser.add_argument("--steps", type=int, default=2500)
+    parser.add_argument(
+        "--validate",
+        type=int,
+        default=24,
+        help="tuning photos to validate on a left-out classifier",
+    )
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=0)
     a = parser.parse_args()
@@ -286,7 +395,20 @@ def main():
     if a.steps:
         files = [a.work / "cache" / f"{name}.safetensors" for name in names]
         network, seconds = train(files, a.work, a.output.stem, a.steps, a.lr, a.seed)
-        save_network(a.output, network, {"classifiers": names, "steps": a.steps, "seed": a.seed, "cpu_seconds": round(seconds)})
+        facts = {
+            "classifiers": names,
+            "steps": a.steps,
+            "seed": a.seed,
+            "cpu_seconds": round(seconds),
+        }
+        save_network(a.output, network, facts)
+        checked = {
+            name: validation(name, a.output, a.validate)
+            for name in a.models
+            if name in a.without and name != "demo"
+        }
+        print(checked, flush=True)
+        save_network(a.output, network, facts | {"validation": checked})
 
 
 if __name__ == "__main__":

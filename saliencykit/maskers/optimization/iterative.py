@@ -39,7 +39,6 @@ from saliencykit.terms.presets import meaningful_perturbation as destroy_only
 _FILLS = Choice(
     alternatives=(Blur(sigma=0.07), Noise(), Blur(sigma=0.1), Noise(spread=0.5, std=0.1))
 )
-_EVIDENCE = Cam()
 _START = 3.0  # standard deviation of the grid at the start: as far as thirty steps go
 _SHIFTS = (0.7548776662466927, 0.5698402909980532)  # powers of 1 / 1.3247, for two dimensions
 _MOMENTUM = 0.9  # of the running mean of the grid, which is the result: about the last ten steps
@@ -84,6 +83,8 @@ class Iterative(Masker):
         tolerance: An image is finished when its mask changed by less than this (mean absolute
             difference) in `patience` steps. 0: always run all steps.
         patience: See `tolerance`, >= 1.
+        start: The masker whose map the ranking starts from, blank where it does not work with the
+            model. With a good one, such as `Universal()`, ten steps do.
         batch_size: Images to optimize at once, >= 1. A float32 network rounds differently in
             batches of different sizes, and optimization amplifies that, so a mask is exactly the
             same alone and in a batch only for 1. None: 1 on a CPU, where larger batches are not
@@ -119,6 +120,7 @@ class Iterative(Masker):
     jitter: float = 0.07
     tolerance: float = 0.01
     patience: int = 10
+    start: Masker = field(default_factory=Cam)
     batch_size: int | None = None
 
     needs_gradient: ClassVar[bool] = True
@@ -132,6 +134,7 @@ class Iterative(Masker):
                 "masker='iterative:objective=paper-mean'."
             )
         instance(self, "alternative", Alternative, "Blur()")
+        instance(self, "start", Masker, "Cam()")
         whole_numbers(self, "steps", "grid_size", "fills_per_step", "patience", "batch_size")
         numbers(self, "(0, inf)", "lr", "edge_width")
         numbers(self, "[0, 0.5)", "jitter")
@@ -171,7 +174,7 @@ class Iterative(Masker):
         if not isinstance(masks, NestedMasks):
             grid = self._descended(batch, masks, blank, generator)
             return MaskerOutput(masks.mask(grid, batch.size, 0.5).to(dtype))
-        start = _START * evidence_grid(batch, blank)
+        start = _START * evidence_grid(self.start, batch, blank)
         grid = self._descended(batch, masks, start, generator)
         choice = MaskChoice.of(batch, masks, grid)
         failed = (~choice.confirmed).nonzero().flatten()
@@ -314,16 +317,19 @@ def _shifted(maps: Tensor, down: int, right: int) -> Tensor:
     return maps[:, :, rows][:, :, :, columns]
 
 
-def evidence_grid(batch: Batch, blank: Tensor) -> Tensor:
-    """The class activation map as a grid: mean 0, standard deviation 1; blank where the model has
-    none.
+def evidence_grid(masker: Masker, batch: Batch, blank: Tensor) -> Tensor:
+    """A masker's map as a grid: mean 0, standard deviation 1; blank where it does not work with the
+    model, or is flat.
     """
+    given = (batch.black_box, batch.images, batch.labels, Generator().manual_seed(0))
     try:
-        found = _EVIDENCE.mask(batch.black_box, batch.images, batch.labels, Generator())
+        with torch.set_grad_enabled(masker.needs_gradient):
+            answer = masker.mask(*given)
     except InputError:
         return blank
-    assert found.attributions is not None
-    maps = F.adaptive_avg_pool2d(found.attributions.to(blank), (blank.shape[2], blank.shape[3]))
+    found = answer if isinstance(answer, MaskerOutput) else MaskerOutput(answer)
+    maps = (found.mask if found.attributions is None else found.attributions).detach()
+    maps = F.adaptive_avg_pool2d(maps.to(blank), (blank.shape[2], blank.shape[3]))
     maps = maps - maps.mean((2, 3), keepdim=True)
     spread = maps.square().mean((2, 3), keepdim=True).sqrt()
     return maps / spread.clamp_min(torch.finfo(maps.dtype).eps)

@@ -11,7 +11,7 @@ from torch import Tensor
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.output import Output
 from saliencykit.core.types import Images, Labels, Logits, PerImage
-from saliencykit.maskers.universal.sharpening_network import LEVELS, cell_similarity
+from saliencykit.maskers.universal.sharpening_network import cell_similarity
 from saliencykit.networks.classifier_head import ClassifierHead, pooled_classifier_head
 from saliencykit.networks.feature_map import FeatureMap
 from saliencykit.networks.image_response import noise_like
@@ -37,11 +37,12 @@ class ClassEvidence:
 
     Attributes:
         logits: (B, K).
-        head: Where the class evidence is read; None if the head does not allow that.
-        coarse: The feature map that the head pools, (B, C, h, w); None without a head.
+        head: Its vector of each class.
+        coarse: The feature map that the head pools, (B, C, h, w).
         similarities: Of positions and cells, see `SharpeningNetwork`; for cells of `grid`.
         grid: Height and width of the evidence in cells.
         output: What a column of the logits means.
+        centered: Are classes compared with the mean of all, and not with a given one?
     """
 
     logits: Logits
@@ -50,18 +51,17 @@ class ClassEvidence:
     similarities: tuple[Tensor | None, ...]
     grid: tuple[int, int]
     output: Output
+    centered: bool
 
     def of(self, labels: Labels) -> Tensor:
         """Class activation maps of n classes of each image, divided by their maxima, (B, n, h, w).
-
-        Exclusive classes are compared with the mean of all: the softmax does not depend on it.
 
         Args:
             labels: (B, n).
         """
         weight = self.head.weight.to(self.coarse)
         chosen = weight[labels]  # (B, n, C)
-        if self.output == "softmax" and len(weight) > 1:
+        if self.centered:
             chosen = chosen - weight.mean(0)
         maps = torch.matmul(chosen, self.coarse.flatten(2)).view(
             *labels.shape, *self.coarse.shape[2:]
@@ -89,8 +89,16 @@ def read_evidence(black_box: BlackBox, images: Images) -> ClassEvidence | None:
         logits, maps = read_feature_maps(black_box, images, read)
     coarse = maps[-1]
     grid = cells_of(coarse.shape[2:])
+    # the softmax does not depend on what all classes have in common
+    exclusive = black_box.output == "softmax" and black_box.against is None
     return ClassEvidence(
-        logits, head, coarse, similarities_of(layers, maps, grid), grid, black_box.output
+        logits,
+        head,
+        coarse,
+        similarities_of(layers, maps, grid),
+        grid,
+        black_box.output,
+        exclusive and len(head.weight) > 1,
     )
 
 

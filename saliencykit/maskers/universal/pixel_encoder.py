@@ -4,6 +4,7 @@ from typing import final
 
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from saliencykit.core.types import Images
 
@@ -62,6 +63,15 @@ class PixelEncoder(nn.Module):
             merged = merge(here)
         assert merged is not None
         return fine, merged
+
+    def fold(self) -> None:
+        """Fold the batch norms into the convolutions before them; in evaluation mode."""
+        for block in list(self.modules()):
+            if isinstance(block, nn.Sequential) and len(block) > 1:
+                convolution, norm = block[0], block[1]
+                if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                    block[0] = fuse_conv_bn_eval(convolution, norm)
+                    block[1] = nn.Identity()
 
 
 def standardized(images: Images) -> Images:

@@ -1,4 +1,4 @@
-"""SharpeningNetwork: from a coarse evidence map to a mask, by attention of positions to its cells."""
+"""SharpeningNetwork: from a coarse evidence map to a mask, by attention to its cells."""
 
 from collections.abc import Sequence
 from typing import final
@@ -19,19 +19,19 @@ _KNOTS = (-1.0, -0.25, 0.0, 0.1, 0.25, 0.5, 0.75, 1.0)  # of the value of a cell
 class SharpeningNetwork(nn.Module):
     """Decides which pixels share the evidence that a coarse map has; it cannot add any.
 
-    The score of pixel i is `s_i = sum over heads h of a_ih sum over cells j of A_ijh v_j`. The value
-    `v_j` is an increasing function of the evidence in cell j alone. The attention `A` (a softmax
-    over cells) and the weights `a` (a softmax over heads) depend on the image and on the classifier's
-    own feature maps, and not on the evidence: pixels like those of a cell share its value. So a
-    score is between the smallest and the largest value, more evidence never gives less of a mask,
-    and a flat map gives a flat mask. The logits of attention are
+    The score of pixel i is `s_i = sum over heads h of a_ih sum over cells j of A_ijh v_j`. The
+    value `v_j` is an increasing function of the evidence in cell j alone. The attention `A` (a
+    softmax over cells) and the weights `a` (a softmax over heads) depend on the image and on the
+    classifier's own feature maps, and not on the evidence: pixels like those of a cell share its
+    value. So a score is between the smallest and the largest value, more evidence never gives less
+    of a mask, and a flat map gives a flat mask. The logits of attention are
     `q_ih . k_jh + sum over feature maps l of b_hl cos(f_l(i), f_l(j)) - g_h |i - j|^2`, with
     distances in cells. Positions are 8 pixels apart; each of the four finer ones inside is a mean
     of its 3 x 3 neighbors, whose weights again depend on the image only.
 
-    The mask is `sigmoid(scale (strength(r) s - threshold))`, where `r` compares the class's logit with
-    that of the top class and `strength` is increasing, so that the map of an absent class, whose own
-    maximum is noise, gives a small mask.
+    The mask is `sigmoid(scale (strength(r) s - threshold))`, where `r` compares the class's logit
+    with that of the top class and `strength` is increasing, so that the map of an absent class,
+    whose own maximum is noise, gives a small mask.
 
     Args:
         heads: Number of attention heads.

@@ -10,12 +10,16 @@ from saliencykit.alternatives.crop import Crop
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import ContractError, GradientError, InputError
+from saliencykit.maskers.baselines import CenterBox
+from saliencykit.maskers.cam.cam import Cam
 from saliencykit.maskers.optimization.iterative import (
     Iterative,
     _penalizes_area,
     _shifted,
+    evidence_grid,
     meaningful_perturbation,
 )
+from saliencykit.maskers.optimization.mask_choice import Batch
 from saliencykit.registry.coerce import as_masker
 from saliencykit.terms.presets import PRESETS, paper_mean
 from saliencykit.testing.black_boxes import Counting, PlantedEvidence, QueryOnly
@@ -230,11 +234,22 @@ def test_an_alternative_without_gradient_is_refused():
         {"batch_size": 0},
         {"objective": "paper-mean"},
         {"alternative": "blur"},
+        {"start": "cam"},
     ],
 )
 def test_wrong_arguments_are_refused(arguments):
     with pytest.raises(InputError, match=next(iter(arguments))):
         Iterative(**arguments)
+
+
+def test_a_ranking_starts_from_the_map_of_any_masker():
+    black_box = PlantedEvidence()
+    images, labels = black_box.examples(3, generator=seeded())
+    batch = Batch(black_box, images, labels, black_box.output)
+    grid = evidence_grid(CenterBox(), batch, images.new_zeros(3, 1, 4, 4))
+    assert grid[0, 0, 1, 1] > 0 > grid[0, 0, 0, 0]
+    assert torch.allclose(grid.square().mean((1, 2, 3)), torch.ones(3), atol=1e-4)
+    assert evidence_grid(Cam(), batch, images.new_zeros(3, 1, 4, 4)).eq(0).all()  # it has no layers
 
 
 def test_all_objectives_but_keep_and_drop_penalize_area():
