@@ -9,6 +9,7 @@ from torch import nn
 import saliencykit
 from saliencykit import GradientError, InputError, RegistryError, TorchBlackBox, explain
 from saliencykit.core.masker import Masker
+from saliencykit.demo import demo_image
 from saliencykit.testing.black_boxes import PlantedEvidence, QueryOnly
 
 
@@ -138,6 +139,21 @@ def test_query_only_boxes_get_rise_and_refuse_gradients() -> None:
     assert "Rise" in answer.provenance["masker"]
     with pytest.raises(GradientError, match="rise"):
         explain(QueryOnly(black_box), images, labels.tolist(), masker="iterative")
+
+
+def test_refining_takes_steps_from_the_mask_of_any_masker() -> None:
+    given = ("demo", demo_image())
+    for masker in (None, "universal"):  # the trained one, too, on the optimized copy
+        plain, refined = (explain(*given, masker=masker, refine=n, verify=False) for n in (0, 3))
+        assert "Iterative" in refined.provenance["masker"]
+        pair = torch.stack([plain.mask.flatten(), refined.attributions.flatten()])
+        assert torch.corrcoef(pair)[0, 1] > 0.3
+    black_box = PlantedEvidence()
+    images, labels = black_box.examples(1, generator=torch.Generator().manual_seed(0))
+    with pytest.raises(GradientError):
+        explain(QueryOnly(black_box), images, labels, refine=3)
+    with pytest.raises(InputError, match="steps"):
+        explain(black_box, images, labels, refine=-1)
 
 
 def test_without_check_nothing_is_kept_or_dropped() -> None:

@@ -11,6 +11,7 @@ Run again to resume: the cache and the checkpoint in WORK are kept.
 """
 
 import argparse
+import math
 import random
 import sys
 import time
@@ -26,9 +27,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[3]))  # the benchmarks a
 
 from benchmarks.data import MODELS, Pack, data_folder
 from benchmarks.split import part, read, squashing, training
-from saliencykit.alternatives import Blur
+from saliencykit.alternatives import Blur, Choice
+from saliencykit.core import compose
 from saliencykit.core.masker import resize_maps
-from saliencykit.core.nested_masks import pixel_order
+from saliencykit.core.nested_masks import nested_masks, pixel_order
 from saliencykit.maskers import Cam, Universal
 from saliencykit.maskers.gradient.excitation_backprop import ExcitationBackprop
 from saliencykit.maskers.universal.class_evidence import read_evidence
@@ -41,6 +43,8 @@ from saliencykit.training.validation import curve_score
 
 TRAINED = {"mobilenet_v2": "zoo/mobilenetv2", "squeezenet": "zoo/squeezenet1-0", "demo": "demo"}
 CHUNK, OTHERS, SEEN = 8, 2, 0.1
+EDITED, ANCHOR = 8, 0.5  # images of a step of the second phase; weight of the target there
+SLOWER, WARM = 0.3, 50  # learning rate of the second phase; steps until it is reached
 SHARPER = 1.5  # exponent of the targets: the teachers' soft masks cover half of a photo
 ROWS = 12  # images of a step
 VARIANTS = 3  # of the evidence of each: twice of its own class, once of another
@@ -289,8 +293,46 @@ def loss_of(network, rows):
     return F.binary_cross_entropy(masks.clamp(1e-4, 1 - 1e-4), target), masks
 
 
-def train(files, work, name, steps, lr, seed):
-    """Train, or resume, and return the network and its log."""
+class Queried:
+    """The classifiers, for the second phase: they see images of which the best pixels are kept, and removed."""
+
+    def __init__(self, names):
+        self.black_boxes = [classifier(name) for name in names]
+        self.fast = [None] * len(names)
+
+    def loss(self, network, stored, number, g):
+        """Minus kept plus dropped probability at a random area, and the distance from the target."""
+        index = torch.randint(len(stored["target"]), (EDITED,), generator=g)
+        given = stored["images"][index].float() / 255
+        similarities = [
+            stored[f"similarity{i}"][index].float() / 127 if f"similarity{i}" in stored else None
+            for i in range(2)
+        ]
+        evidence, strength = stored["evidence"][index, :1].float(), stored["strength"][index, :1]
+        masks, scores = network(
+            given, evidence, strength, similarities, tuple(stored["offset"].tolist())
+        )
+        size = self.black_boxes[number].input_size
+        images = F.adaptive_avg_pool2d(given, size)
+        if self.fast[number] is None:
+            self.fast[number] = self.black_boxes[number].optimized_for(images)
+        black_box = self.fast[number]
+        areas = 0.05 + 0.45 * torch.rand(EDITED, 1, generator=g)
+        best = resize_maps(nested_masks(scores, areas, edge_width=0.05), size)
+        fill = Choice()(images, generator=g)
+        with torch.no_grad():
+            labels = black_box(images).argmax(1)
+        kept, dropped = (
+            black_box(compose(images, part, fill)).softmax(1).gather(1, labels[:, None]).mean()
+            for part in (best, 1 - best)
+        )
+        target = resize_maps(stored["target"][index].float() / 255, masks.shape[2:]) ** SHARPER
+        far = F.binary_cross_entropy(masks.clamp(1e-4, 1 - 1e-4), target)
+        return dropped - kept + ANCHOR * far, kept - dropped, masks
+
+
+def train(files, queried, work, name, steps, objective_steps, lr, seed):
+    """Train, or resume, and return the network and the CPU seconds that it took."""
     torch.manual_seed(seed)
     network = SharpeningNetwork()
     adam = torch.optim.AdamW(network.parameters(), lr=lr, weight_decay=1e-2)
@@ -302,44 +344,46 @@ def train(files, work, name, steps, lr, seed):
         done, seconds = state["done"], state["seconds"]
     stored = [load_file(each) for each in files]
     begin, recent = time.process_time() - seconds, []
-    network.train()
-    for step in range(done, steps):
+    for step in range(done, steps + objective_steps):
         g = Generator().manual_seed(seed * 1_000_003 + step)
-        share = step / steps
-        rate = (
-            lr
-            * min(1, (step + 1) / 100)
-            * (0.5 * (1 + torch.cos(torch.tensor(share * 3.14159)).item()) + 0.01)
+        number = int(torch.randint(len(stored), (1,), generator=g))
+        distilled = step < steps
+        at, of, rate = (
+            (step, steps, lr) if distilled else (step - steps, objective_steps, lr * SLOWER)
         )
+        rate *= min(1, (at + 1) / WARM) * (0.51 + 0.5 * math.cos(math.pi * at / of))
         for group in adam.param_groups:
             group["lr"] = rate
-        rows = batch(stored[int(torch.randint(len(stored), (1,), generator=g))], ROWS, g)
-        loss, masks = loss_of(network, rows)
+        network.train(distilled)  # few edited images are no statistics
+        if distilled:
+            loss, masks = loss_of(network, batch(stored[number], ROWS, g))
+            facts = (masks[:, :-1], masks[:, -1])
+        else:
+            loss, won, masks = queried.loss(network, stored[number], number, g)
+            facts = (masks, won)
         adam.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         adam.step()
-        recent.append(
-            (
-                float(loss.detach()),
-                float(masks[:, :-1].detach().mean()),
-                float(masks[:, -1].detach().mean()),
+        recent.append([float(each.detach().mean()) for each in (loss, *facts)])
+        done, spent = step + 1, time.process_time() - begin
+        if done % 50 == 0:
+            mean, what = (
+                torch.tensor(recent).mean(0).tolist(),
+                "other class" if distilled else "kept - dropped",
             )
-        )
-        if (step + 1) % 100 == 0:
-            mean = torch.tensor(recent).mean(0).tolist()
             recent = []
             print(
-                f"{name} {step + 1} cpu {time.process_time() - begin:.0f} s loss {mean[0]:.4f} area {mean[1]:.3f} fake {mean[2]:.3f}",
+                f"{name} {done} cpu {spent:.0f} s loss {mean[0]:.4f} area {mean[1]:.3f} {what} {mean[2]:.3f}",
                 flush=True,
             )
-        if (step + 1) % 500 == 0 or step + 1 == steps:
+        if done % 200 == 0 or done in (steps, steps + objective_steps):
             torch.save(
                 {
                     "network": network.state_dict(),
                     "adam": adam.state_dict(),
-                    "done": step + 1,
-                    "seconds": time.process_time() - begin,
+                    "done": done,
+                    "seconds": spent,
                 },
                 path,
             )
@@ -360,7 +404,8 @@ def validation(name, network, count):
             masker.attribute(black_box, i[None], k[None], generator=Generator())
             for i, k in zip(images, labels, strict=True)
         ]
-        ranks = torch.cat([pixel_order(m.mask, m.attributions) for m in masks])
+        orders = torch.cat([pixel_order(m.mask, m.attributions) for m in masks])
+        ranks = orders / orders[0].numel()
         scores[method] = round(
             curve_score(black_box, images, labels, ranks, alternative=Blur(), batch_size=8), 4
         )
@@ -379,6 +424,7 @@ def main():
     parser.add_argument("--count", type=int, default=500, help="images of each classifier")
     parser.add_argument("--pastes", type=int, default=100)
     parser.add_argument("--steps", type=int, default=2500)
+    parser.add_argument("--objective-steps", type=int, default=300, help="through the classifiers")
     parser.add_argument(
         "--validate",
         type=int,
@@ -394,8 +440,11 @@ def main():
     names = [name for name in a.models if name not in a.without]
     if a.steps:
         files = [a.work / "cache" / f"{name}.safetensors" for name in names]
-        network, seconds = train(files, a.work, a.output.stem, a.steps, a.lr, a.seed)
+        queried = Queried(names) if a.objective_steps else None
+        given = (a.work, a.output.stem, a.steps, a.objective_steps, a.lr, a.seed)
+        network, seconds = train(files, queried, *given)
         facts = {
+            "objective_steps": a.objective_steps,
             "classifiers": names,
             "steps": a.steps,
             "seed": a.seed,

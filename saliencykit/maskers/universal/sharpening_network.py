@@ -147,7 +147,7 @@ class SharpeningNetwork(nn.Module):
         batch, size = len(features), features.shape[2:]
         queries = self.query(features).view(batch, self.heads, self.width, -1)
         moved = _moved(features, [round(step) for step in shift])
-        keys = self.key(F.adaptive_avg_pool2d(moved, tuple(grid)))
+        keys = self.key(F.adaptive_avg_pool2d(moved, (grid[0], grid[1])))
         keys = keys.view(batch, self.heads, self.width, -1)
         logits = torch.matmul(queries.transpose(2, 3), keys) * self.width**-0.5
         distance = squared_distances(size, grid, shift).to(logits)
@@ -157,7 +157,8 @@ class SharpeningNetwork(nn.Module):
                 here = F.interpolate(cosines, size, mode="bilinear", align_corners=False)
                 here = here.flatten(2).transpose(1, 2)[:, None]  # (B, 1, N, cells)
                 logits = logits + self.similarity[:, number, None, None] * here
-        return logits.softmax(3)
+        attention: Tensor = logits.softmax(3)
+        return attention
 
 
 def squared_distances(
@@ -191,7 +192,7 @@ def cell_similarity(maps: Tensor, grid: Sequence[int]) -> Tensor:
         (B, cells, h, w) in [-1, 1].
     """
     centered = maps - maps.mean((2, 3), keepdim=True)
-    cells = F.normalize(F.adaptive_avg_pool2d(centered, tuple(grid)).flatten(2), dim=1)
+    cells = F.normalize(F.adaptive_avg_pool2d(centered, (grid[0], grid[1])).flatten(2), dim=1)
     positions = F.normalize(centered.flatten(2), dim=1)
     return torch.bmm(cells.transpose(1, 2), positions).view(len(maps), -1, *maps.shape[2:])
 
