@@ -13,5 +13,6 @@ from .contracts.metric import check_metric as check_metric
 from .contracts.term import check_term as check_term
 from .part_images import PARTS as PARTS
 from .part_images import SURFACES as SURFACES
+from .part_images import empty_benches as empty_benches
 from .part_images import machine_parts as machine_parts
 from .unchanged import untouched as untouched

@@ -42,11 +42,37 @@ def machine_parts(
         >>> images.shape, PARTS[int(labels[4])], masks.shape
         (torch.Size([12, 3, 64, 64]), 'striped plate', torch.Size([12, 1, 64, 64]))
     """
-    if count < 1 or size < 32:
-        raise InputError(f"machine_parts({count}, size={size}): count must be >= 1 and size >= 32.")
+    _check("machine_parts", count, size)
     labels = torch.arange(count, device="cpu") % len(PARTS)
     images, masks = zip(*(_photo(int(label), size, generator) for label in labels), strict=True)
     return torch.stack(images), labels, torch.stack(masks)
+
+
+def empty_benches(count: int, *, generator: Generator, size: int = 64) -> Images:
+    """Photos of the bench of `machine_parts` with no part on it.
+
+    Args:
+        count: Number of images, >= 1.
+        generator: Everything is drawn from it.
+        size: Side in pixels, >= 32.
+
+    Returns:
+        (count, 3, size, size) in [0, 1].
+
+    Raises:
+        InputError: A number is out of range.
+
+    Example:
+        >>> empty_benches(2, generator=Generator().manual_seed(0)).shape
+        torch.Size([2, 3, 64, 64])
+    """
+    _check("empty_benches", count, size)
+    return torch.stack([_grainy(_bench(size, generator), generator) for _ in range(count)])
+
+
+def _check(who: str, count: int, size: int) -> None:
+    if count < 1 or size < 32:
+        raise InputError(f"{who}({count}, size={size}): count must be >= 1 and size >= 32.")
 
 
 def _photo(label: int, size: int, generator: Generator) -> tuple[Tensor, Tensor]:
@@ -62,11 +88,13 @@ def _photo(label: int, size: int, generator: Generator) -> tuple[Tensor, Tensor]
         + 0.15 * (across / radius)
     )
     image = torch.where(inside, metal * _texture(surface, across / radius, down / radius), bench)
-    image = (
-        image
-        + 0.03 * torch.randn(3, size, size, generator=generator, dtype=torch.float32, device="cpu")
-    ).clamp(0, 1)
+    image = _grainy(image, generator)
     return image, inside.to(image.dtype)[None]
+
+
+def _grainy(image: Tensor, generator: Generator) -> Tensor:
+    grain = torch.randn(image.shape, generator=generator, dtype=torch.float32, device="cpu")
+    return (image + 0.03 * grain).clamp(0, 1)
 
 
 def _bench(size: int, generator: Generator) -> Tensor:

@@ -5,7 +5,14 @@ import pytest
 import torch
 
 from saliencykit.core.errors import InputError
-from saliencykit.testing.part_images import PARTS, SHAPES, SURFACES, _inside, machine_parts
+from saliencykit.testing.part_images import (
+    PARTS,
+    SHAPES,
+    SURFACES,
+    _inside,
+    empty_benches,
+    machine_parts,
+)
 from tests.helpers import seeded
 
 
@@ -88,3 +95,14 @@ def test_the_background_is_no_evidence_for_the_class():
 def test_bad_numbers(count, size):
     with pytest.raises(InputError, match=r"count must be >= 1 and size >= 32"):
         machine_parts(count, generator=seeded(), size=size)
+
+
+def test_an_empty_bench_looks_like_the_background_of_a_part():
+    images, _, place = machine_parts(60, generator=seeded())
+    benches = empty_benches(60, generator=seeded(1))
+    assert benches.shape == images.shape
+    background = images.movedim(1, 3)[place[:, 0] == 0]
+    assert abs(float(background.mean() - benches.mean())) < 0.03
+    assert abs(float(background.std() - benches.std())) < 0.02
+    with pytest.raises(InputError, match=r"empty_benches\(0, size=64\): count must be >= 1"):
+        empty_benches(0, generator=seeded())

@@ -79,6 +79,9 @@ class RealTimeMasker(Masker):
         if "fingerprint" not in metadata:
             metadata |= {"fingerprint": fingerprint(black_box), "values": count_values(black_box)}
         bound = replace(self, metadata=metadata)
+        selector = self.network.selector
+        if isinstance(selector, ClassFilters) and not selector.weight.any():  # as a file has them
+            _read_head(self.network, black_box)
         bound._cache.update({"black box": black_box, "state": _state(black_box)})
         return bound
 

@@ -85,6 +85,7 @@ def test_a_loaded_masker_equals_the_saved_one(net, photos, tmp_path, name):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         again = RealTimeMasker.load(str(path), black_box)
+        bound = RealTimeMasker.load(str(path)).bind(black_box)
     assert repr(again) == repr(masker)
     assert again.confidence == 0.25
     assert again.metadata["training"] == {"steps": 3}
@@ -93,6 +94,7 @@ def test_a_loaded_masker_equals_the_saved_one(net, photos, tmp_path, name):
     one, other = masker.predict(images, labels), again.predict(images, labels)
     assert torch.allclose(one[0], other[0], atol=1e-5)
     assert (one[1] - other[1]).abs().max() < 0.02, "weights are stored in half precision"
+    assert torch.equal(bound.predict(images, labels)[1], other[1])
 
 
 def test_weights_of_the_classifier_are_not_stored(saved):
