@@ -17,9 +17,18 @@ from saliencykit.registry.coerce import as_black_box
 
 IMAGE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 140, 3), dtype=np.uint8))
 CLASSIFIERS = models.list_models(module=models)
+# one of most families; the others with -m slow
+FEW = (
+    *("alexnet", "convnext_tiny", "densenet121", "efficientnet_b0", "googlenet", "inception_v3"),
+    *("mnasnet0_5", "mobilenet_v2", "mobilenet_v3_small", "regnet_y_400mf", "resnet18"),
+    *("shufflenet_v2_x0_5", "squeezenet1_1", "swin_t", "vgg11", "vit_b_16"),
+)
 
 
-@pytest.mark.parametrize("name", CLASSIFIERS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name not in FEW)) for name in CLASSIFIERS],
+)
 def test_every_classifier_is_known_by_its_parameters(name: str) -> None:
     if name.startswith("regnet") and "0mf" not in name:
         pytest.skip("cannot be built without memory, and is large")

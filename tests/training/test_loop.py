@@ -272,8 +272,7 @@ def run_until(number, directory, black_box=None, **options):
     return one
 
 
-@pytest.mark.parametrize("killed", [[2], [4, 6], [9]])
-def test_killed_and_resumed_ends_with_the_same_weights(tmp_path, killed):
+def test_killed_and_resumed_ends_with_the_same_weights(tmp_path):
     options = {
         "warmup_steps": 3,
         "pixel_steps": 6,
@@ -283,12 +282,14 @@ def test_killed_and_resumed_ends_with_the_same_weights(tmp_path, killed):
     }
     whole = loop(**options)
     gate = whole.run(resume=False)
-    for number in killed:
-        run_until(number, tmp_path, **options)
-    last = loop(directory=tmp_path, **options)
-    assert last.run(resume=True) == gate
-    assert same(weights(last.network), weights(whole.network))
-    assert last.area_weight == whole.area_weight
+    for killed in ([2], [4, 6], [9]):
+        directory = tmp_path / str(killed[0])
+        for number in killed:
+            run_until(number, directory, **options)
+        last = loop(directory=directory, **options)
+        assert last.run(resume=True) == gate
+        assert same(weights(last.network), weights(whole.network))
+        assert last.area_weight == whole.area_weight
 
 
 def test_also_on_a_trunk_with_late_mixing(tmp_path, trunk_black_box):

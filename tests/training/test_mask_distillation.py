@@ -7,7 +7,7 @@ import torch
 from saliencykit.training import loop as loops
 from saliencykit.training import mask_distillation
 from saliencykit.training.mask_distillation import small_windows, soft_masks
-from tests.training.test_loop import loop, same, weights
+from tests.training.test_loop import loop, run_until, same, weights
 
 pytest.importorskip("accelerate")
 OPTIONS = {"side": 32, "mixing_steps": 2, "distill_steps": 6, "pixel_steps": 2}
@@ -97,22 +97,14 @@ def test_a_model_that_no_teacher_works_with_trains_without_distillation(
     assert [step.phase for step in steps] == ["feature-mixing"] * 2 + ["pixels"] * 2
 
 
-@pytest.mark.parametrize("killed", [4, 8])
-def test_killed_and_resumed_it_ends_with_the_same_weights(trunk_black_box, tmp_path, killed):
+def test_killed_and_resumed_it_ends_with_the_same_weights(trunk_black_box, tmp_path):
     whole = loop(trunk_black_box(), **OPTIONS)
     whole.run(resume=False)
 
-    class KilledError(Exception):
-        pass
-
-    def stop(step):
-        if step.number == killed:
-            raise KilledError
-
-    one = loop(trunk_black_box(), **OPTIONS, save_every=1, directory=tmp_path, on_step=stop)
-    with pytest.raises(KilledError):
-        one.run(resume=True)
-    again = loop(trunk_black_box(), **OPTIONS, save_every=1, directory=tmp_path)
-    again.run(resume=True)
-    assert same(weights(whole.network), weights(again.network))
-    assert again.distilled == whole.distilled
+    for killed in (4, 8):
+        options = OPTIONS | {"save_every": 1, "directory": tmp_path / str(killed)}
+        run_until(killed, black_box=trunk_black_box(), **options)
+        again = loop(trunk_black_box(), **options)
+        again.run(resume=True)
+        assert same(weights(whole.network), weights(again.network))
+        assert again.distilled == whole.distilled
