@@ -1,13 +1,13 @@
 """ExplanationsDirectory: the files of one run of `explain_dataset`, recovered after a kill."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
 from saliencykit.core.errors import InputError
-from saliencykit.data.dataset import Dataset, KnownImage
+from saliencykit.data.dataset import Dataset
 from saliencykit.runs.division import Division
 from saliencykit.runs.run_settings import continued
 from saliencykit.storage.atomic_files import refuse_links, write_beside, write_text
@@ -59,7 +59,11 @@ class ExplanationsDirectory:
         remove_file(self.path / "table.csv")  # the last file of a finished run
         self.blocks.remove_damaged()
         complete = self.known()
-        stale = images.stale(each for each in self.known_images() if part.is_mine(each[0]))
+        stale = images.stale(
+            (row.index, row.name, row.file_key, row.failure)
+            for row in self.blocks.rows()
+            if part.is_mine(row.index)
+        )
         lost = {row.index for row in self.blocks.rows() if row.index not in complete}
         if drop := stale | set(filter(part.is_mine, lost)):
             self.blocks.drop(drop)
@@ -110,11 +114,6 @@ class ExplanationsDirectory:
     def known(self) -> dict[int, str]:
         """The names of the explained images, by index."""
         return {row.index: row.name for block in self.blocks for row in block.complete_rows()}
-
-    def known_images(self) -> Iterator[KnownImage]:
-        """The explained images, for `Dataset.stale`."""
-        for row in self.blocks.rows():
-            yield row.index, row.name, row.file_key, row.failure
 
     def finish(self) -> None:
         """Write `table.csv`, the rows for spreadsheets; the run is finished.

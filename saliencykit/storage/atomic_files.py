@@ -63,31 +63,6 @@ def refuse_links(*paths: Path) -> None:
             )
 
 
-def append_bytes(path: Path, data: bytes, *, lines: bool = False) -> None:
-    """Append to a file, which is created if needed and may not be a link.
-
-    Args:
-        path: The file; its folder is made if needed.
-        data: What is appended.
-        lines: Begin a new line first where the last one is incomplete.
-
-    Raises:
-        InputError: It is a link.
-        SaliencyKitError: The disk is full, or the file cannot be written.
-    """
-    refuse_links(path)
-    try:
-        if not path.parent.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("ab+") as file:
-            if lines and file.tell():
-                file.seek(-1, os.SEEK_END)
-                data = data if file.read(1) == b"\n" else b"\n" + data
-            file.write(data)
-    except OSError as error:
-        raise cannot_write(path, error) from error
-
-
 def write_beside(path: Path, write: Callable[[Path], object], *, advice: str = RESUMABLE) -> None:
     """Write a file beside its place, and move it there when it is complete and on the disk.
 

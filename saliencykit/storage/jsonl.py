@@ -1,6 +1,7 @@
 """JSON lines: files of rows, one JSON object a line."""
 
 import io
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -9,7 +10,7 @@ import msgspec
 
 from saliencykit.core.errors import InputError
 from saliencykit.core.regular_file import refuse_special_file
-from saliencykit.storage.atomic_files import append_bytes, write_text
+from saliencykit.storage.atomic_files import cannot_write, refuse_links, write_text
 from saliencykit.storage.locations import is_remote, read_bytes
 
 T = TypeVar("T")
@@ -30,13 +31,24 @@ def write_lines(path: Path, lines: Iterable[str]) -> None:
 
 
 def append_lines(path: Path, lines: Iterable[str]) -> None:
-    """Append lines; they start on a new line even after the incomplete line of a killed run.
+    """Append lines to a file, which is created if needed; they start on a new line even after the
+    incomplete line of a killed run.
 
     Raises:
+        InputError: It is a link.
         SaliencyKitError: The disk is full, or the file cannot be written.
     """
-    text = "".join(f"{line}\n" for line in lines)
-    append_bytes(path, text.encode(errors="replace"), lines=True)
+    refuse_links(path)
+    data = "".join(f"{line}\n" for line in lines).encode(errors="replace")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab+") as file:
+            if file.tell():
+                file.seek(-1, os.SEEK_END)
+                data = data if file.read(1) == b"\n" else b"\n" + data
+            file.write(data)
+    except OSError as error:
+        raise cannot_write(path, error) from error
 
 
 def typed_lines(path: Path, kind: type[T]) -> Iterator[T]:

@@ -16,7 +16,8 @@ from saliencykit.data.dataset import Dataset
 from saliencykit.data.images import as_images
 from saliencykit.maskers.realtime.realtime_masker import RealTimeMasker
 from saliencykit.runs.lock import locked
-from saliencykit.storage.atomic_files import append_bytes, write_beside
+from saliencykit.storage.atomic_files import write_beside
+from saliencykit.storage.jsonl import append_lines
 from tests.hostile.kinds import KINDS, _explain, _pairs, black_box
 
 KEY = "saliencykit-masker"
@@ -117,7 +118,7 @@ def test_nothing_is_written_through_a_link(tmp_path):
     for name in ("rows.jsonl", "lock", "lock.json"):
         (tmp_path / name).symlink_to(outside)
     with pytest.raises(InputError, match=r"rows.jsonl is a link"):
-        append_bytes(tmp_path / "rows.jsonl", b"x")
+        append_lines(tmp_path / "rows.jsonl", ["x"])
     with pytest.raises(InputError, match="is a link"), locked(tmp_path / "lock"):
         pass
     write_beside(tmp_path / "rows.jsonl", lambda beside: beside.write_text("new"))
