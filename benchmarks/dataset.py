@@ -4,11 +4,13 @@ are the rows the same?
     python -m benchmarks.dataset                                  # a minute or two on a CPU
     python -m benchmarks.dataset --model torchvision:mobilenet_v2 --device cuda
     python -m benchmarks.dataset --kills 10 --processes 2         # the same rows after kills?
+    python -m benchmarks.dataset --count 20000 --shards 2         # a long run, and in two workers
 
-Images are those of Tiny-ImageNet's validation split, as files, in the data folder's order. The
-share of the networks is the sum of the rows' seconds (prediction, mask, check) over the seconds of
-the call, which also lists the folder and writes rows, maps and table. Memory is the process's own
-after each hundredth image, beside that after the 300th. Each run is a process of its own.
+Images are those of Tiny-ImageNet's validation split, as files, in the data folder's order, and
+again from the first one where more are wanted. The share of the networks is the sum of the rows'
+seconds (prediction, mask, check) over the seconds of the call, which also lists the folder and
+writes rows, maps and table. Memory is the process's own after each hundredth image, beside that
+after the 300th. Each run is a process of its own.
 """
 
 import argparse
@@ -51,6 +53,10 @@ def main() -> None:
         "--processes", type=int, default=1, help="also with so many processes, by torchrun"
     )
     parser.add_argument(
+        "--shards", type=int, default=1, help="also in so many workers at the same time"
+    )
+    parser.add_argument("--part", help=argparse.SUPPRESS)
+    parser.add_argument(
         "--one", type=Path, nargs=2, metavar=("DATA", "RUN"), help=argparse.SUPPRESS
     )
     arguments = parser.parse_args()
@@ -67,6 +73,13 @@ def main() -> None:
             ).stdout
         )
         print(sentence(facts, arguments))
+        if arguments.shards > 1:
+            parts = [f"{number}/{arguments.shards}" for number in range(arguments.shards)]
+            line = [*command, str(Path(folder) / "parts"), "--part"]
+            workers = [subprocess.Popen([*line, part], stdout=subprocess.PIPE) for part in parts]
+            for part, each in zip(parts, workers, strict=True):
+                own = json.loads(each.communicate()[0])
+                print(f"{part}: {1000 * own['processor'] / own['rows']:.1f} ms of processor time")
         if arguments.kills:
             killed = Path(folder) / "killed"
             done = kill_often(command, killed, arguments.kills, arguments.count)
@@ -103,7 +116,7 @@ def write_images(folder: Path, count: int) -> Path:
     pack = Pack(data_folder() / "tiny-imagenet-200" / "val.npz")
     folder.mkdir()
     for i in range(count):
-        (folder / f"{i:05}.jpg").write_bytes(pack.jpeg(i))
+        (folder / f"{i:05}.jpg").write_bytes(pack.jpeg(i % len(pack.labels)))
     return folder
 
 
@@ -114,10 +127,11 @@ def measured(arguments: argparse.Namespace, data: Path, out: Path) -> dict[str, 
     from saliencykit.storage import ExplainedRow
 
     memory: list[int] = []
-    spent = 0.0
+    spent, rows = 0.0, 0
 
     def on_row(row: ExplainedRow, done: int, total: int | None) -> None:
-        nonlocal spent
+        nonlocal spent, rows
+        rows += 1
         spent += row.seconds or 0.0
         if done % 100 == 0 and done >= _FIRST:
             memory.append(resident())
@@ -136,10 +150,12 @@ def measured(arguments: argparse.Namespace, data: Path, out: Path) -> dict[str, 
         overlays=0,
         label="top",
         on_row=on_row,
+        shard=arguments.part,
     )
     seconds = time.perf_counter() - started
     grown = max(memory) / memory[0] - 1 if memory else 0.0
     return {
+        "rows": rows,
         "seconds": seconds,
         "networks": spent,
         "processor": time.process_time() - used,

@@ -2,15 +2,19 @@
 
     OMP_NUM_THREADS=1 nice -n 15 python -m benchmarks.engines --images 2000
 
-Needs pyarrow, ray, datasets and pyspark (with Java). Every process computes with one thread, and
-every block has 10 images: the last digits of a network's sums may depend on how many images are
-queried together. Prints, for each engine, the seconds and what differs from one process.
+Needs pyarrow, ray, datasets, accelerate and pyspark (with Java). Every process computes with one
+thread, and every batch has 10 images: the last digits of a network's sums may depend on how many
+images are queried together. Prints, for each engine, the seconds and what differs from one process.
+`--only` runs some of them.
 """
 
 import argparse
 import io
+import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -23,11 +27,12 @@ import numpy as np
 import torch
 from PIL import Image
 
-from saliencykit import BatchExplainer, SavedExplanations, explain_dataset
+from saliencykit import BatchExplainer, SavedExplanations, explain_dataset, merge_shards
 from saliencykit.demo import demo_image
 
 Rows = dict[str, dict[str, Any]]
 EXPLAIN = {"label": "top", "batch_size": 10}
+SHARDS, KILLS = 4, 10
 NUMBERS = ("probability", "kept", "dropped", "area")
 
 
@@ -69,6 +74,51 @@ def batch_rows(columns: dict[str, Any]) -> Rows:
 def one_process(folder: Path, photos: list[dict[str, Any]], out: Path) -> Rows:
     torch.set_num_threads(1)
     return saved_rows(explain_dataset("demo", folder / "photos", output_dir=out, **EXPLAIN))
+
+
+def command(folder: Path, out: Path, *more: str) -> list[str]:
+    """The command line that explains the photos."""
+    line = ["-m", "saliencykit", "explain", str(folder / "photos"), "--output", str(out)]
+    return [*line, "--label", "top", "--batch-size", "10", "--device", "cpu", *more]
+
+
+def two_processes(folder: Path, photos: list[dict[str, Any]], out: Path) -> Rows:
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
+    subprocess.run([*launch, *command(folder, out)], check=True, stdout=subprocess.DEVNULL)
+    return saved_rows(SavedExplanations.load(out))
+
+
+def four_shards(folder: Path, photos: list[dict[str, Any]], out: Path, kills: int = 0) -> Rows:
+    """Four processes that do not know each other; some are killed at random, and start again."""
+    fork, options = (
+        multiprocessing.get_context("fork"),
+        {"output_dir": out, "overlays": 0, **EXPLAIN},
+    )
+
+    def start(number: int) -> Any:
+        more = {"shard": (number, SHARDS), "num_workers": 1, **options}
+        child = fork.Process(target=explain_dataset, args=("demo", folder / "photos"), kwargs=more)
+        child.start()
+        return child
+
+    draw, lost = np.random.default_rng(0), 0
+    running = {number: start(number) for number in range(SHARDS)}
+    while lost < kills:
+        time.sleep(float(draw.uniform(0.2, 3)))
+        number = int(draw.integers(SHARDS))
+        running[number].kill()
+        running[number].join()
+        lost += running[number].exitcode == -signal.SIGKILL  # others had finished: they run again
+        running[number] = start(number)
+    for each in running.values():
+        each.join()
+    codes = [each.exitcode for each in running.values()]
+    print(f"{lost} killed, exit codes {codes}, {len(list((out / 'blocks').iterdir()))} files")
+    return saved_rows(merge_shards(out))
+
+
+def four_shards_killed(folder: Path, photos: list[dict[str, Any]], out: Path) -> Rows:
+    return four_shards(folder, photos, out, KILLS)
 
 
 def hugging_face(folder: Path, photos: list[dict[str, Any]], out: Path) -> Rows:
@@ -144,6 +194,9 @@ def spark(folder: Path, photos: list[dict[str, Any]], out: Path) -> Rows:
 
 ENGINES: dict[str, Callable[[Path, list[dict[str, Any]], Path], Rows]] = {
     "one process": one_process,
+    "two processes": two_processes,
+    "four shards": four_shards,
+    "four shards, ten killed": four_shards_killed,
     "datasets.map": hugging_face,
     "Spark, local[2]": spark,
     "Ray Data, 2 actors": ray_data,
@@ -218,11 +271,14 @@ def descendants(pid: int) -> list[int]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=2000)
-    count, wanted = parser.parse_args().images, None
+    parser.add_argument("--only", nargs="*", default=list(ENGINES), help="; ".join(ENGINES))
+    options = parser.parse_args()
+    count, wanted = options.images, None
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         photos = make_photos(folder / "photos", count)
-        for engine, explain in ENGINES.items():
+        for engine in options.only:
+            explain = ENGINES[engine]
             started = time.perf_counter()
             rows = explain(folder, photos, folder / f"run-{engine}")
             seconds, wanted = time.perf_counter() - started, wanted or rows
