@@ -21,13 +21,13 @@ from saliencykit.data import archives
 from saliencykit.data.annotations import Annotations, annotated, read_annotations
 from saliencykit.data.archives import Archives, archive_paths, archives_below, names_below
 from saliencykit.data.image_files import refuse_url
-from saliencykit.data.image_folder import NoImagesError, folder_records
+from saliencykit.data.image_folder import SUFFIXES, NoImagesError, folder_records
 from saliencykit.data.parquet_images import ParquetImages
 from saliencykit.data.record import DatasetItem, Label, Record, split_pair
 from saliencykit.data.table import TABLES, label_of, read_labels, read_table
 from saliencykit.data.tar_archive import TarArchive
 from saliencykit.data.voc_coco import detection_records, is_detection_set, open_detection
-from saliencykit.storage.locations import is_remote, location
+from saliencykit.storage.locations import files_below, is_remote, location
 
 Labels: TypeAlias = str | Path | Mapping[str, Label] | Sequence[Label] | Tensor
 """Labels by image name (a mapping or a table), or one per image in their order."""
@@ -55,6 +55,16 @@ def is_data_set(text: str) -> bool:
 def is_folder(source: object) -> bool:
     """Whether a source of data is a folder of images."""
     return isinstance(source, str | os.PathLike) and str(source) != "" and location(source).is_dir()
+
+
+def archives_of(source: object) -> list[Path]:
+    """The tars and Parquet files that a source consists of; empty for other data."""
+    if (paths := archive_paths(source)) or not is_folder(source):
+        return paths
+    folder = location(str(source))
+    kinds = (path.suffix.lower() for path, _ in files_below(folder, recursive=True))
+    first = next((kind for kind in kinds if kind in (*SUFFIXES, *archives.SUFFIXES)), None)
+    return archives_below(folder) if first in archives.SUFFIXES else []
 
 
 def refuse_inside(directory: Path, source: object, who: str) -> None:

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias, final
 from saliencykit.core.checks import reason_of
 from saliencykit.core.errors import InputError, SaliencyKitError
 from saliencykit.data.archives import archive_paths
+from saliencykit.data.sources import archives_of
 from saliencykit.explanation.dataset_explainer import explain_dataset
 from saliencykit.explanation.shard_merge import merge_shards
 from saliencykit.runs.engines import ENGINES, Shard
@@ -61,10 +62,12 @@ def explain_on(
     writable(folder)
     paths = [folder, *([local] if local.exists() else [])]
     # workers have other working directories
-    source = str(local) if local in paths or (archive_paths(data) and not is_remote(data)) else data
+    is_pattern = bool(archive_paths(data)) and not is_remote(data)
+    source = str(local) if local in paths or is_pattern else data
     job = ShardJob(load, source, {"output_dir": folder, "num_workers": 1} | options)
     done, explained, failed, errors = 0, 0, 0, dict[Shard, Exception]()
     cluster = {"num_workers": num_workers, "address": address, "gpus": gpus, "paths": paths}
+    cluster["files"] = len(archives_of(source))
     for result in ENGINES[engine](job, **cluster):
         if isinstance(result.error, InputError):  # would be the same for all
             raise result.error

@@ -71,6 +71,7 @@ def ray_engine(
     address: str | None = None,
     gpus: bool = False,
     paths: Sequence[Path] = (),
+    files: int = 0,
 ) -> Iterator[ShardResult[_T]]:
     """Run a job for each shard as a Ray task of one core, many more shards than workers.
 
@@ -83,6 +84,8 @@ def ray_engine(
             `RAY_ADDRESS`, or else a cluster of this machine, for the time of the call.
         gpus: Use the cluster's GPUs, if it has any, one for each worker.
         paths: Files and directories that every node must see.
+        files: Of data in files of many images, how many: a shard has whole files, where there are
+            enough for all workers.
 
     Yields:
         The results as they come.
@@ -106,6 +109,7 @@ def ray_engine(
         resources = {"num_cpus": 1, "num_gpus": int(kind == "GPU")}
         task = ray.remote(max_retries=_RETRIES, **resources)(_run)
         thread, count = ray.put(OneThread(job)), workers * _PER_WORKER
+        count = min(count, max(files, workers)) if files else count
         shards, waiting = iter([(number, count) for number in range(count)]), dict[Any, Shard]()
         while True:
             while len(waiting) < workers and (shard := next(shards, None)) is not None:

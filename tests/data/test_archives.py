@@ -15,6 +15,7 @@ from saliencykit import SavedExplanations, evaluate, explain_dataset, merge_shar
 from saliencykit.core.errors import InputError
 from saliencykit.data.archives import archive_paths
 from saliencykit.data.dataset import Dataset
+from saliencykit.data.sources import archives_of
 from saliencykit.data.training_images import read_training_images
 from saliencykit.runs.division import FILE
 from saliencykit.storage.locations import location
@@ -104,6 +105,8 @@ def test_ranges_and_patterns_name_files(shards, black_box):
     for text, count in (("{000..003}.tar", 4), ("{001..002}.tar", 2), ("00[03].tar", 2)):
         assert len(Dataset.open(f"{shards}/{text}", black_box).files) == count
     assert len(archive_paths("a{1..2}/b{08..10}.parquet")) == 6
+    for source, count in ((shards, 4), (f"{shards}/*.tar", 4), (shards.parent / "no", 0), ([], 0)):
+        assert len(archives_of(source)) == count
     with pytest.raises(InputError, match=r"004\.tar"):
         Dataset.open(f"{shards}/{{000..004}}.tar", black_box)
 
