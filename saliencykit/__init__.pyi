@@ -18,7 +18,7 @@ from .core.errors import ReliabilityWarning as ReliabilityWarning
 from .core.errors import SaliencyKitError as SaliencyKitError
 from .core.geometry import Geometry as Geometry
 from .core.masker import Masker as Masker
-from .core.masker import MaskerOutput as MaskerOutput
+from .core.masker_output import MaskerOutput as MaskerOutput
 from .core.metric import Metric as Metric
 from .core.metric import Sample as Sample
 from .core.objective import Loss as Loss

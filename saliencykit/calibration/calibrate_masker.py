@@ -12,7 +12,8 @@ from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.conformal import controlled_size, fewest_images
 from saliencykit.core.errors import InputError
-from saliencykit.core.masker import Masker, MaskerOutput, ranked
+from saliencykit.core.masker import Masker
+from saliencykit.core.masker_output import MaskerOutput, ranked
 from saliencykit.core.metric import Sample
 from saliencykit.core.output import probability
 from saliencykit.data.dataset import Dataset

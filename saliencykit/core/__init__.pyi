@@ -18,12 +18,12 @@ from .geometry import boxes_of_sides as boxes_of_sides
 from .geometry import enlarge_boxes as enlarge_boxes
 from .geometry import inside_boxes as inside_boxes
 from .geometry import tight_boxes as tight_boxes
+from .map_placement import place_maps as place_maps
+from .map_placement import resize_maps as resize_maps
 from .masker import Inputs as Inputs
 from .masker import Masker as Masker
-from .masker import MaskerOutput as MaskerOutput
 from .masker import TrainedMaskerFactory as TrainedMaskerFactory
-from .masker import place_maps as place_maps
-from .masker import resize_maps as resize_maps
+from .masker_output import MaskerOutput as MaskerOutput
 from .metric import Explain as Explain
 from .metric import Metric as Metric
 from .metric import Sample as Sample

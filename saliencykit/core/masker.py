@@ -1,98 +1,25 @@
 """Masker: an attribution method that returns a mask."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, TypeAlias, final
 
 import torch
 import torch.nn.functional as F
-from torch import Generator, Tensor
+from torch import Generator
 
 from saliencykit.core import checks, rng
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import ContractError, GradientError, SaliencyKitError
-from saliencykit.core.nested_masks import budget_masks, check_budget, pixel_order
-from saliencykit.core.types import Images, Labels, Logits, Mask, PerImage
-
-_COARSE = 4  # pixels of the image per position: a budget's mask of coarser maps is made larger
+from saliencykit.core.map_placement import resize_maps
+from saliencykit.core.masker_output import MaskerOutput, placed_on, ranked
+from saliencykit.core.nested_masks import check_budget
+from saliencykit.core.types import Images, Labels, Logits, Mask
 
 Inputs: TypeAlias = Literal["raw", "normalized"]
 """What images hold: raw RGB in [0, 1], or what the model itself takes."""
-
-
-@final
-@dataclass(frozen=True)
-class MaskerOutput:
-    """A mask and what it was computed from.
-
-    Attributes:
-        mask: (B, 1, h, w) in [0, 1].
-        attributions: The raw, signed attributions behind the mask, (B, 1, h, w), or None.
-        standard_error: An estimate of their standard error, (B, 1, h, w) per position or (B,) per
-            map, or None.
-        low_res_mask: The mask before `attribute` enlarged it, (B, 1, h, w) at the masker's own
-            resolution. This is the one that gets saved.
-        offset: How far the positions of the maps are below and to the right of an even grid on the
-            image, in pixels; `attribute` moves the maps accordingly.
-        channel_attributions: Raw, signed attributions of each channel of the pixels, (B, C, h, w),
-            or None.
-        box_threshold: The value at which each mask is cut for its bounding box, (B,) in (0, 1];
-            None: 0.5.
-
-    Example:
-        >>> attributions = torch.tensor([[[[-1.0, 2.0]]]])
-        >>> MaskerOutput(attributions.clamp(0, 1), attributions).mask.tolist()
-        [[[[0.0, 1.0]]]]
-    """
-
-    mask: Mask
-    attributions: Tensor | None = None
-    standard_error: Tensor | None = None
-    low_res_mask: Mask | None = None
-    offset: tuple[float, float] = (0.0, 0.0)
-    channel_attributions: Tensor | None = None
-    box_threshold: PerImage | None = None
-
-    def nested(self, areas: Sequence[float]) -> Mask:
-        """A mask of each area, smaller ones inside larger ones, in the order of the mask's values;
-        where it is equal, in that of the attributions. Pixels that are equal in both share a value.
-
-        Args:
-            areas: n means of the masks, in (0, 1).
-
-        Returns:
-            (B, n, h, w) in [0, 1].
-
-        Raises:
-            InputError: An area is outside (0, 1).
-
-        Example:
-            >>> output = MaskerOutput(torch.tensor([[[[0.9, 0.5, 0.0, 0.0]]]]))
-            >>> output.nested((0.25, 0.5)).squeeze().round().tolist()
-            [[1.0, 0.0, 0.0, 0.0], [1.0, 1.0, 0.0, 0.0]]
-        """
-        order = self.mask  # its own values order the pixels: one sort less
-        if self.attributions is not None:
-            order = pixel_order(order, resize_maps(self.attributions, order.shape[2:]))
-        return budget_masks(order, areas).to(self.mask.dtype)
-
-
-def ranked(output: MaskerOutput, size: Sequence[int]) -> MaskerOutput:
-    """The output with the order of its pixels, at a resolution at which a share of them is a
-    region: a share of a few cells is none.
-
-    Args:
-        output: With a mask (B, 1, h, w).
-        size: Height and width of the image.
-    """
-    if output.mask.shape[2] * _COARSE < size[0]:
-        output = _placed(output, size)
-    # the order stays known, also where a further mask is 0 or 1
-    return replace(
-        output, attributions=output.mask if output.attributions is None else output.attributions
-    )
 
 
 def ranked_by(
@@ -107,19 +34,6 @@ def ranked_by(
     output = answer if isinstance(answer, MaskerOutput) else MaskerOutput(answer)
     checks.mask(output.mask, images, f"{checks.name_of(masker)}.mask", any_size=True)
     return ranked(output, images.shape[2:])
-
-
-def _placed(output: MaskerOutput, size: Sequence[int]) -> MaskerOutput:
-    """The maps that lie on a grid, at the size of the image."""
-    offset = output.offset
-    mask = place_maps(output.mask.detach(), size, offset).clamp(0, 1)
-    attributions, error = output.attributions, output.standard_error
-    if attributions is not None:
-        attributions = place_maps(attributions.detach(), size, offset)
-    if error is not None:
-        error = error.detach() if error.ndim < 4 else place_maps(error.detach(), size, offset)
-    placed = replace(output, mask=mask, attributions=attributions, standard_error=error)
-    return replace(placed, low_res_mask=None, offset=(0.0, 0.0))
 
 
 class Masker(ABC):
@@ -366,7 +280,7 @@ class Masker(ABC):
         )
         if by_channel is not None:
             by_channel = resize_maps(by_channel.detach(), size)
-        small, placed = output.mask.detach().clamp(0, 1), _placed(output, size)
+        small, placed = output.mask.detach().clamp(0, 1), placed_on(output, size)
         if any(output.offset):  # moved on a finer grid, which loses little
             height, width = (min(4 * s, p) for s, p in zip(small.shape[2:], size, strict=True))
             small = F.adaptive_avg_pool2d(placed.mask, (height, width))
@@ -451,48 +365,3 @@ class TrainedMaskerFactory(ABC):
     @abstractmethod
     def __call__(self) -> Masker:
         """The masker."""
-
-
-def resize_maps(maps: Tensor, size: Sequence[int]) -> Tensor:
-    """Resize maps bilinearly, as an even grid on the image; unchanged if they have its size.
-
-    Args:
-        maps: (B, n, h, w).
-        size: Height and width in pixels.
-
-    Returns:
-        (B, n, *size).
-    """
-    if tuple(maps.shape[2:]) == tuple(size):
-        return maps
-    return F.interpolate(maps, size=tuple(size), mode="bilinear", align_corners=False)
-
-
-def place_maps(maps: Tensor, size: Sequence[int], offset: tuple[float, float]) -> Tensor:
-    """Resize maps bilinearly, as a grid on the image that lies lower and to the right.
-
-    Args:
-        maps: (B, n, h, w).
-        size: Height and width of the image in pixels.
-        offset: How far below and to the right of an even grid the positions are, in pixels. (0, 0)
-            is `resize_maps`.
-
-    Returns:
-        (B, n, *size).
-
-    Example:
-        >>> place_maps(torch.tensor([[[[0.0, 1.0]]]]), (1, 4), (0.0, 1.0)).flatten().tolist()
-        [0.0, 0.0, 0.25, 0.75]
-    """
-    if not any(offset):
-        return resize_maps(maps, size)
-    for axis, (pixels, off) in enumerate(zip(size, offset, strict=True), start=2):
-        count = maps.shape[axis]
-        pixel = torch.arange(pixels, dtype=maps.dtype, device=maps.device) + 0.5
-        position = ((pixel - off) * (count / pixels) - 0.5).clamp(0, count - 1)
-        before = position.floor().long()
-        after, weight = (before + 1).clamp_max(count - 1), position - before
-        weight = weight.view(-1, 1) if axis == 2 else weight
-        low, high = maps.index_select(axis, before), maps.index_select(axis, after)
-        maps = low + (high - low) * weight
-    return maps

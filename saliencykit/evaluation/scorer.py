@@ -11,7 +11,8 @@ from torch import Generator
 from saliencykit.black_boxes.cached import CachedCopies, CachedLogits
 from saliencykit.core.checks import name_of, reason_of
 from saliencykit.core.errors import DeviceMemoryError, SaliencyKitError
-from saliencykit.core.masker import Masker, resize_maps
+from saliencykit.core.map_placement import resize_maps
+from saliencykit.core.masker import Masker
 from saliencykit.core.metric import Metric, Sample
 from saliencykit.core.output import reported
 from saliencykit.core.types import Images, Labels, Mask

@@ -8,7 +8,8 @@ from torch import Generator
 
 from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
-from saliencykit.core.masker import Masker, MaskerOutput
+from saliencykit.core.masker import Masker
+from saliencykit.core.masker_output import MaskerOutput
 from saliencykit.core.nested_masks import budget_masks, pixel_order
 from saliencykit.core.types import Images, Labels, Logits, Mask
 from saliencykit.runs.batch_runner import BatchResult, verified

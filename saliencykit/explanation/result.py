@@ -10,7 +10,7 @@ from torch import Tensor
 
 from saliencykit.core.errors import InputError
 from saliencykit.core.geometry import Geometry, boxes_in_source
-from saliencykit.core.masker import MaskerOutput
+from saliencykit.core.masker_output import MaskerOutput
 from saliencykit.core.output import Output, reported
 from saliencykit.core.types import Images, Labels, Logits, Mask, PerImage
 from saliencykit.core.verdict import Verdict, verdicts

@@ -6,7 +6,8 @@ from torch import Tensor
 
 from saliencykit.core.checks import name_of
 from saliencykit.core.errors import InputError
-from saliencykit.core.masker import Masker, MaskerOutput
+from saliencykit.core.masker import Masker
+from saliencykit.core.masker_output import MaskerOutput
 
 Values: TypeAlias = Literal["mask", "attributions"]
 

@@ -13,7 +13,8 @@ from torch import Generator, Tensor
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of
 from saliencykit.core.errors import InputError
-from saliencykit.core.masker import Inputs, Masker, MaskerOutput, ranked_by
+from saliencykit.core.masker import Inputs, Masker, ranked_by
+from saliencykit.core.masker_output import MaskerOutput
 from saliencykit.core.output import probability
 from saliencykit.core.types import Images, Labels, Logits, Mask, PerImage
 from saliencykit.maskers.image_statistics import SHARPNESS, image_statistics

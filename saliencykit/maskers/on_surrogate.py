@@ -8,7 +8,8 @@ from torch import Generator, Tensor
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of
 from saliencykit.core.errors import InputError
-from saliencykit.core.masker import Masker, MaskerOutput
+from saliencykit.core.masker import Masker
+from saliencykit.core.masker_output import MaskerOutput
 from saliencykit.core.types import Images, Labels
 
 _TOLERANCE = 1e-6  # for pixels outside [0, 1]

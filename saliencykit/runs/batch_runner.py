@@ -11,7 +11,8 @@ from torch import Generator
 from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import DeviceMemoryError
-from saliencykit.core.masker import Masker, MaskerOutput
+from saliencykit.core.masker import Masker
+from saliencykit.core.masker_output import MaskerOutput
 from saliencykit.core.objective import Trial, run_trial
 from saliencykit.core.output import Output, RelativeScores
 from saliencykit.core.query_batches import shared_fill

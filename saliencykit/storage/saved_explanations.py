@@ -10,7 +10,7 @@ from msgspec import Struct
 from torch import Tensor
 
 from saliencykit.core.errors import InputError
-from saliencykit.core.masker import resize_maps
+from saliencykit.core.map_placement import resize_maps
 from saliencykit.core.types import Mask
 from saliencykit.storage.blocks import BlockFormat, Blocks
 from saliencykit.storage.explanation_rows import ExplainedRow, hexadecimal

@@ -11,7 +11,8 @@ from torch import Generator, Tensor
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import InputError
 from saliencykit.core.geometry import enlarge_boxes, tight_boxes
-from saliencykit.core.masker import Masker, resize_maps
+from saliencykit.core.map_placement import resize_maps
+from saliencykit.core.masker import Masker
 from saliencykit.core.types import Images, Labels, Mask
 from saliencykit.maskers.cam.cam import Cam
 from saliencykit.maskers.cam.grad_cam import GradCam

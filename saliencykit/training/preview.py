@@ -7,7 +7,7 @@ from PIL import Image
 from torch import Tensor
 
 from saliencykit.core.black_box import BlackBox
-from saliencykit.core.masker import resize_maps
+from saliencykit.core.map_placement import resize_maps
 from saliencykit.core.types import Images, Labels
 from saliencykit.maskers.realtime.masking_network import MaskingNetwork
 from saliencykit.storage.atomic_files import write_beside

@@ -8,7 +8,7 @@ from torch import Generator, Tensor
 from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.black_box_wrapper import BlackBoxWrapper
-from saliencykit.core.masker import resize_maps
+from saliencykit.core.map_placement import resize_maps
 from saliencykit.core.types import Images, Logits
 from saliencykit.maskers.realtime.pretrained_encoder import PretrainedEncoder
 from saliencykit.networks.ridge_probe import ridge_probe

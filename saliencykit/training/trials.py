@@ -8,7 +8,7 @@ from torch import Generator, Tensor
 
 from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
-from saliencykit.core.masker import resize_maps
+from saliencykit.core.map_placement import resize_maps
 from saliencykit.core.objective import Fakes, Trial, run_trial
 from saliencykit.core.output import Meaning, Output, RelativeScores
 from saliencykit.core.types import Images, Labels, Mask

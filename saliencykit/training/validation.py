@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import InputError
-from saliencykit.core.masker import resize_maps
+from saliencykit.core.map_placement import resize_maps
 from saliencykit.core.objective import run_trial
 from saliencykit.core.output import Meaning, Output, probability
 from saliencykit.core.query_batches import relative_output

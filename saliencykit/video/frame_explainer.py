@@ -17,7 +17,8 @@ from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of
 from saliencykit.core.errors import InputError
 from saliencykit.core.geometry import Geometry
-from saliencykit.core.masker import Masker, resize_maps
+from saliencykit.core.map_placement import resize_maps
+from saliencykit.core.masker import Masker
 from saliencykit.core.objective import run_trial
 from saliencykit.core.types import Images
 from saliencykit.data.images import as_images

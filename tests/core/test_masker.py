@@ -3,7 +3,8 @@ import torch
 
 from saliencykit.core import rng
 from saliencykit.core.errors import ContractError, GradientError, InputError
-from saliencykit.core.masker import Masker, MaskerOutput
+from saliencykit.core.masker import Masker
+from saliencykit.core.masker_output import MaskerOutput
 from saliencykit.testing.black_boxes import Broken, Counting, PlantedEvidence, QueryOnly
 from tests.helpers import seeded
 

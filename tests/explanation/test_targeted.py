@@ -13,7 +13,7 @@ from saliencykit import (
     explain,
 )
 from saliencykit.core.errors import InputError
-from saliencykit.core.masker import place_maps, resize_maps
+from saliencykit.core.map_placement import place_maps, resize_maps
 from saliencykit.explanation import with_target
 from saliencykit.maskers import GradCam, masking_network
 from saliencykit.maskers.realtime.realtime_masker import RealTimeMasker

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from saliencykit.core.errors import InputError, RegistryError
-from saliencykit.core.masker import MaskerOutput
+from saliencykit.core.masker_output import MaskerOutput
 from saliencykit.explanation.explain_images import explain
 from saliencykit.maskers.gradient.input_gradients import Gradient
 from saliencykit.maskers.on_surrogate import OnSurrogate

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 
 from saliencykit.alternatives.constant import Constant
 from saliencykit.core.alternative import compose
-from saliencykit.core.masker import resize_maps
+from saliencykit.core.map_placement import resize_maps
 from saliencykit.networks.layer_activations import read_feature_maps
 from saliencykit.networks.split_layer import choose_split_layer
 from saliencykit.testing.black_boxes import PlantedEvidence

@@ -29,7 +29,7 @@ from benchmarks.data import MODELS, Pack, data_folder
 from benchmarks.split import part, read, squashing, training
 from saliencykit.alternatives import Blur, Choice
 from saliencykit.core import compose
-from saliencykit.core.masker import resize_maps
+from saliencykit.core.map_placement import resize_maps
 from saliencykit.core.nested_masks import nested_masks, pixel_order
 from saliencykit.maskers import Cam, Universal
 from saliencykit.maskers.gradient.excitation_backprop import ExcitationBackprop

@@ -13,7 +13,9 @@ from torch import Generator, Tensor
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of
 from saliencykit.core.errors import InputError
-from saliencykit.core.masker import Masker, MaskerOutput, place_maps
+from saliencykit.core.map_placement import place_maps
+from saliencykit.core.masker import Masker
+from saliencykit.core.masker_output import MaskerOutput
 from saliencykit.core.types import Images, Labels, Logits
 from saliencykit.maskers.normalize import mask_from_attributions
 from saliencykit.networks.feature_map import FeatureMap

@@ -10,7 +10,7 @@ from torch import Tensor
 from saliencykit.alternatives.constant import Constant
 from saliencykit.core.alternative import Alternative
 from saliencykit.core.checks import instance, whole_numbers
-from saliencykit.core.masker import place_maps
+from saliencykit.core.map_placement import place_maps
 from saliencykit.core.types import Mask
 from saliencykit.maskers.cam.class_activation_map import ROUNDING, ClassActivationMap, LayerInput
 from saliencykit.maskers.query_engine import MaskedQueries, masked_queries

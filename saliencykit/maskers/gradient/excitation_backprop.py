@@ -11,7 +11,9 @@ from saliencykit.alternatives.blur import gaussian_blur
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import instance, name_of, numbers
 from saliencykit.core.errors import InputError
-from saliencykit.core.masker import Masker, MaskerOutput, place_maps
+from saliencykit.core.map_placement import place_maps
+from saliencykit.core.masker import Masker
+from saliencykit.core.masker_output import MaskerOutput
 from saliencykit.core.query_batches import micro_batch
 from saliencykit.core.types import Images, Labels, Logits
 from saliencykit.maskers.gradient.winning_probability import marginal_winning_probability

@@ -10,7 +10,8 @@ from torch.overrides import TorchFunctionMode
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of, numbers, whole_numbers
 from saliencykit.core.errors import InputError
-from saliencykit.core.masker import Masker, MaskerOutput
+from saliencykit.core.masker import Masker
+from saliencykit.core.masker_output import MaskerOutput
 from saliencykit.core.query_batches import micro_batch
 from saliencykit.core.types import Images, Labels, Logits
 from saliencykit.maskers.normalize import mask_from_attributions

@@ -8,7 +8,7 @@ from torch import Generator, Tensor
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import choices, name_of
 from saliencykit.core.errors import InputError
-from saliencykit.core.masker import place_maps
+from saliencykit.core.map_placement import place_maps
 from saliencykit.core.types import Images, Labels, Logits
 from saliencykit.maskers.cam.grad_cam import GradCam
 from saliencykit.maskers.gradient.pixel_attribution import (

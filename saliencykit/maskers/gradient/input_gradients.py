@@ -10,7 +10,8 @@ from torch import Generator, Tensor
 from saliencykit.core import rng
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import instance, name_of, numbers, whole_numbers
-from saliencykit.core.masker import Masker, MaskerOutput
+from saliencykit.core.masker import Masker
+from saliencykit.core.masker_output import MaskerOutput
 from saliencykit.core.types import Images, Labels
 from saliencykit.maskers.gradient.pixel_attribution import (
     Channels,

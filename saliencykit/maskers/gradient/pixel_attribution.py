@@ -11,7 +11,8 @@ from torch import Generator, Tensor
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import choices, finite_rows
 from saliencykit.core.errors import ContractError, GradientError
-from saliencykit.core.masker import Masker, MaskerOutput
+from saliencykit.core.masker import Masker
+from saliencykit.core.masker_output import MaskerOutput
 from saliencykit.core.types import Images, Labels, Logits
 from saliencykit.maskers.normalize import NONFINITE_HINT, mask_from_attributions
 

@@ -12,7 +12,9 @@ from saliencykit.alternatives.blur_pyramid import BlurPyramid, between
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import choices, instance, numbers, whole_numbers
 from saliencykit.core.errors import InputError
-from saliencykit.core.masker import Masker, MaskerOutput, resize_maps
+from saliencykit.core.map_placement import resize_maps
+from saliencykit.core.masker import Masker
+from saliencykit.core.masker_output import MaskerOutput
 from saliencykit.core.output import Meaning, RelativeScores, as_logits
 from saliencykit.core.query_batches import relative_output
 from saliencykit.core.types import Images, Labels, Mask, PerImage

@@ -16,7 +16,8 @@ from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import instance, numbers, whole_numbers
 from saliencykit.core.errors import InputError
-from saliencykit.core.masker import Masker, MaskerOutput
+from saliencykit.core.masker import Masker
+from saliencykit.core.masker_output import MaskerOutput
 from saliencykit.core.objective import Objective, Trial, run_trial
 from saliencykit.core.query_batches import relative_output
 from saliencykit.core.types import Images, Labels, Mask

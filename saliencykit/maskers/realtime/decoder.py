@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from saliencykit.core.errors import InputError
-from saliencykit.core.masker import place_maps, resize_maps
+from saliencykit.core.map_placement import place_maps, resize_maps
 from saliencykit.core.types import Mask
 
 _EPSILON = 1e-4  # in the denominator of the mask: for the gradient at 0 / 0

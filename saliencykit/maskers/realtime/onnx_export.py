@@ -15,7 +15,7 @@ from torch import Generator, Tensor, nn
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import first_line, name_of
 from saliencykit.core.errors import InputError, SaliencyKitError
-from saliencykit.core.masker import resize_maps
+from saliencykit.core.map_placement import resize_maps
 from saliencykit.core.output import both_answers
 from saliencykit.core.types import Images, Labels, Logits, Mask
 from saliencykit.maskers.realtime.decoder import mask_ratio

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import first_line, name_of
 from saliencykit.core.errors import InputError
-from saliencykit.core.masker import resize_maps
+from saliencykit.core.map_placement import resize_maps
 from saliencykit.core.types import Images, Logits
 from saliencykit.maskers.realtime.encoder import Encoder, Features, default_stride
 from saliencykit.networks.feature_map import FeatureMap

@@ -14,7 +14,9 @@ from torch import Generator
 from saliencykit.core import checks
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import InputError
-from saliencykit.core.masker import Inputs, Masker, MaskerOutput, resize_maps
+from saliencykit.core.map_placement import resize_maps
+from saliencykit.core.masker import Inputs, Masker
+from saliencykit.core.masker_output import MaskerOutput
 from saliencykit.core.types import Images, Labels, Logits, Mask
 from saliencykit.maskers.realtime.encoder import Features, TrunkEncoder
 from saliencykit.maskers.realtime.masker_file import read_network, write_network

@@ -11,7 +11,9 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from saliencykit.core.black_box import BlackBox
-from saliencykit.core.masker import Inputs, Masker, MaskerOutput, resize_maps
+from saliencykit.core.map_placement import resize_maps
+from saliencykit.core.masker import Inputs, Masker
+from saliencykit.core.masker_output import MaskerOutput
 from saliencykit.core.types import Images, Labels, Logits, PerImage
 from saliencykit.maskers.cam.grad_cam import GradCam
 from saliencykit.maskers.perturbation.rise import Rise

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Generator
 
 from saliencykit.black_boxes.torch_module import TorchBlackBox
-from saliencykit.core.masker import place_maps, resize_maps
+from saliencykit.core.map_placement import place_maps, resize_maps
 from saliencykit.maskers.cam.cam import Cam
 from saliencykit.maskers.cam.grad_cam import GradCam
 from saliencykit.maskers.gradient.excitation_backprop import ExcitationBackprop

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from saliencykit.core.errors import InputError
-from saliencykit.core.masker import place_maps
+from saliencykit.core.map_placement import place_maps
 from saliencykit.maskers.realtime.decoder import Bottleneck, UNet
 from saliencykit.maskers.realtime.encoder import StandaloneEncoder, TrunkEncoder
 from saliencykit.maskers.realtime.masking_network import MaskingNetwork, masking_network

@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core import rng
 from saliencykit.core.errors import InputError
-from saliencykit.core.masker import Masker, MaskerOutput
+from saliencykit.core.masker import Masker
+from saliencykit.core.masker_output import MaskerOutput
 from saliencykit.maskers.baselines import CenterBox
 from saliencykit.testing import BrokenContractError, check_masker
 from saliencykit.testing.contracts import masker as suite
