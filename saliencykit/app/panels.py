@@ -37,7 +37,7 @@ def view_panels(exploration: Exploration, view: View, *, opacity: float) -> str:
     )
     region = draw_overlay(pixels, keep[0, 0].numpy())
     panels = [
-        (f"Region, {area:.0%} of the pixels", region, whole_answer),
+        (f"Region, {area:.0%} of the pixels", region, f"whole image: {whole_answer}"),
         ("Kept", kept, kept_answer),
         ("Dropped", dropped, dropped_answer),
     ]
