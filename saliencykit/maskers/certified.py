@@ -17,7 +17,7 @@ from saliencykit.core.masker import Inputs, Masker, ranked_by
 from saliencykit.core.masker_output import MaskerOutput
 from saliencykit.core.output import probability
 from saliencykit.core.types import Images, Labels, Logits, Mask, PerImage
-from saliencykit.maskers.image_statistics import SHARPNESS, image_statistics
+from saliencykit.maskers.image_statistics import SHARPNESS, STATISTICS, image_statistics
 from saliencykit.maskers.realtime.realtime_masker import RealTimeMasker
 from saliencykit.networks.model_fingerprint import fingerprint
 from saliencykit.storage.atomic_files import write_text
@@ -44,6 +44,11 @@ class Likeness:
     center: tuple[Finite, ...]
     scale: tuple[tuple[Finite, ...], ...]
     distance: Finite
+
+    def __post_init__(self) -> None:
+        """Check the sizes, which a file may have wrong."""
+        if {len(self.scale), *map(len, self.scale)} != {len(self.center)}:
+            raise ValueError(f"expected a scale of {len(self.center)} rows and columns")
 
     @staticmethod
     def of(modeled: Tensor, held: Tensor, share: float) -> "Likeness":
@@ -103,6 +108,14 @@ class Certificate:
     sharpness: Likeness
     look: Likeness
     fingerprint: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check the numbers of statistics, which a file may have wrong."""
+        if (
+            len(self.sharpness.center) != SHARPNESS.stop
+            or len(self.look.center) != STATISTICS - SHARPNESS.stop
+        ):
+            raise ValueError(f"expected {STATISTICS} statistics of the images")
 
     def expected(self, own: PerImage, probability: PerImage) -> Tensor:
         """The log-odds of the area that is expected to be needed, (B,)."""

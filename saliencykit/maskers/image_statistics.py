@@ -6,6 +6,8 @@ from torch import Tensor
 
 from saliencykit.core.types import Images, Logits
 
+STATISTICS = 8
+"""Their number."""
 SHARPNESS = slice(0, 2)
 """The statistics that tell how sharp an image is, whatever it shows."""
 _SCALES = (1, 2, 4)  # blur and enlarged thumbnails lack what the finest scale has

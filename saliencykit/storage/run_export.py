@@ -16,6 +16,7 @@ from saliencykit.storage.atomic_files import write_beside
 from saliencykit.storage.blocks import Blocks
 from saliencykit.storage.explanation_rows import ExplainedRow
 from saliencykit.storage.locations import location
+from saliencykit.storage.map_encoding import checked
 from saliencykit.storage.saved_explanations import SavedExplanations
 
 SUFFIXES = {"parquet": ".parquet", "csv": ".csv", "npz": ".npz", "coco-rle": ".json"}
@@ -90,12 +91,17 @@ def write_csv(path: Path, rows: Iterable[ExplainedRow]) -> None:
 
 
 def _parquet(saved: SavedExplanations, folder: Path) -> Path:
-    blocks = Blocks(folder)
+    blocks, written = Blocks(folder), 0
     for block in saved.blocks:
         rows = block.rows()
         if rows:
             there = any(row.failure is None for row in rows)
-            blocks.write(rows, block.masks() if there else {}, "parquet")
+            maps = block.masks() if there else {}
+            masks = {i: checked(each, f"mask {i} of {saved.folder}") for i, each in maps.items()}
+            blocks.write(rows, masks, "parquet")
+            written += len(rows)
+    if not written:
+        raise InputError(f"{saved.folder} has no finished rows to export.")
     return folder
 
 

@@ -2,8 +2,10 @@
 it afterwards, as far as a user would.
 """
 
+import io
 import json
 import random
+import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,18 +24,28 @@ from saliencykit.black_boxes.preprocessing_inference import Preprocessing
 from saliencykit.black_boxes.state_dict import build_with_weights
 from saliencykit.black_boxes.surrogate import Surrogate
 from saliencykit.black_boxes.surrogate_network import make_surrogate_network
+from saliencykit.calibration.calibrate_masker import calibrate
 from saliencykit.data.dataset import Dataset
 from saliencykit.data.images import as_images
+from saliencykit.explanation.audit_bundle import audit
+from saliencykit.explanation.audit_record import AuditRecord
 from saliencykit.maskers.realtime.masking_network import masking_network
 from saliencykit.maskers.realtime.realtime_masker import RealTimeMasker
 from saliencykit.maskers.stored import StoredMasks
 from saliencykit.reports.report_files import write_report
+from saliencykit.storage.run_export import export_run
 from saliencykit.storage.saved_explanations import SavedExplanations
 from saliencykit.surrogate.masked_images import MaskedImages
 from saliencykit.surrogate.query_cache import QueryCache
 from saliencykit.training.fit_checkpoint import load_state, save_state
 from tests.helpers import seeded
 from tests.hostile.damage import ODD, damaged_bytes, damaged_json
+
+try:
+    import pyarrow
+    from pyarrow import parquet
+except ImportError:
+    parquet = None
 
 IMAGES = torch.rand(4, 3, 16, 16, generator=seeded(7))
 
@@ -134,6 +146,63 @@ def _use_run(folder: Path) -> None:
     StoredMasks(run=str(folder))(black_box(), IMAGES[:1], torch.tensor([0]), generator=seeded())
     write_report(saved, folder / "page.html")
     _explain(folder)
+
+
+def _sealed(make: Callable[[Path], object]) -> Kind:
+    def sealed(folder: Path) -> None:
+        make(folder)
+        audit(folder)
+
+    def use(folder: Path) -> None:
+        record = AuditRecord.load(folder)
+        assert all("\n" not in problem for problem in record.problems("0" * 16))
+        audit(folder)
+
+    return Kind(sealed, use)
+
+
+def _exported(to: str) -> Kind:
+    def use(folder: Path) -> None:
+        assert export_run(folder, to).exists()
+
+    return Kind(_explain, use)
+
+
+def _certified(name: str) -> Kind:
+    def make(folder: Path) -> None:
+        masker: Any = "center-box"
+        if name.endswith(".safetensors"):
+            masker = RealTimeMasker(masking_network(black_box(), IMAGES)).bind(black_box())
+        images = torch.rand(24, 3, 16, 16, generator=seeded(3))
+        calibrate(black_box(), masker, images, keep=0.5, level=0.5).save(folder / name)
+
+    def use(folder: Path) -> None:
+        answer = explain(black_box(), IMAGES[:2], masker=str(folder / name), inputs="raw")
+        assert len(answer.remarks) in (0, 2)
+
+    return Kind(make, use)
+
+
+def _archive(name: str) -> Kind:
+    def make(folder: Path) -> None:
+        content = io.BytesIO()
+        _photo().save(content, "PNG")
+        if name.endswith(".parquet"):
+            columns = {"image": [content.getvalue()] * 5, "label": [0, 1, 2, 0, 1]}
+            parquet.write_table(pyarrow.table(columns), folder / name, row_group_size=2)
+            return
+        with tarfile.open(folder / name, "w") as tar:
+            for i in range(3):
+                for suffix, data in (("png", content.getvalue()), ("cls", str(i).encode())):
+                    member = tarfile.TarInfo(f"{i}.{suffix}")
+                    member.size = len(data)
+                    tar.addfile(member, io.BytesIO(data))
+
+    def use(folder: Path) -> None:
+        for each in Dataset.open(str(folder / name), black_box()).load():
+            assert each.failure is None or "\n" not in each.failure
+
+    return Kind(make, use)
 
 
 def _evaluate(folder: Path) -> Scores:
@@ -267,6 +336,13 @@ KINDS = {
     "surrogate": Kind(_make_surrogate, _use_surrogate),
     "explanation": Kind(_make_explanation, _use_explanation),
     "run of explain_dataset": Kind(_explain, _use_run),
+    "sealed explanation": _sealed(_make_explanation),
+    "sealed run": _sealed(_explain),
+    "export as npz": _exported("npz"),
+    "export as COCO": _exported("coco-rle"),
+    "certified method": _certified("c.json"),
+    "certified masker": _certified("c.safetensors"),
+    "tar of images": _archive("a.tar"),
     "run of evaluate": Kind(_evaluate, _use_scores),
     "checkpoint of fit": Kind(_make_checkpoint, _use_checkpoint),
     "answers": Kind(
@@ -289,6 +365,10 @@ KINDS = {
         lambda folder: read_class_names(str(folder / "n.json")),
     ),
 }
+
+if parquet is not None:
+    KINDS["Parquet of images"] = _archive("a.parquet")
+    KINDS["export as Parquet"] = _exported("parquet")
 
 
 def damage(folder: Path, random: random.Random) -> str:

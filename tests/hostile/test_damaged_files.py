@@ -13,6 +13,8 @@ import torch
 from saliencykit.core.errors import SaliencyKitError
 from tests.hostile.kinds import KINDS, damage
 
+CASES = 70  # of each kind, a few milliseconds each
+
 
 @pytest.fixture(scope="module")
 def valid(tmp_path_factory):
@@ -76,4 +78,8 @@ def test_a_few_damaged_files_are_one_line(name, valid, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", KINDS)
 def test_many_damaged_files_are_one_line(name, valid, tmp_path):
-    assert not wrong(name, valid, tmp_path, range(2, 32))
+    assert not wrong(name, valid, tmp_path, range(2, 2 + CASES))
+
+
+def test_with_the_command_lines_there_are_two_thousand_cases():
+    assert CASES * len(KINDS) + 300 >= 2000
