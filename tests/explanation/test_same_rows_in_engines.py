@@ -4,7 +4,8 @@ import pytest
 
 from benchmarks.engines import ENGINES, differences, make_photos
 
-PACKAGES = {"datasets.map": "datasets", "Spark, local[2]": "pyspark"}
+ELSEWHERE = ("one process", "two processes", "four shards, ten killed")  # beside explain_dataset
+PACKAGES = {"four shards": "torch", "datasets.map": "datasets", "Spark, local[2]": "pyspark"}
 SAME = {"images": 0, "labels": 0, "masks": 0, "numbers": pytest.approx(0, abs=1e-6)}
 
 
@@ -17,7 +18,7 @@ def wanted(tmp_path_factory):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")  # of the engines
-@pytest.mark.parametrize("engine", [name for name in ENGINES if name != "one process"])
+@pytest.mark.parametrize("engine", [name for name in ENGINES if name not in ELSEWHERE])
 def test_an_engine_gives_the_rows_of_one_process(engine, wanted, tmp_path):
     pytest.importorskip(PACKAGES.get(engine, "ray"))
     folder, photos, rows = wanted
