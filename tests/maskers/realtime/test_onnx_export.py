@@ -73,6 +73,7 @@ def traced(monkeypatch):
     return ways
 
 
+@pytest.mark.slow  # by torch.export, as in test_without_torch
 def test_one_file_takes_any_batch_size(net, photos, tmp_path, monkeypatch):
     write, ways = onnx_export._write, []
     monkeypatch.setattr(
