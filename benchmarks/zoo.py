@@ -136,16 +136,18 @@ def zoo_tables(folder: Path) -> str:
         "n; tuned on | error, %, tuned threshold [95 %] | ours less it | error, %, no boxes "
         f"[95 %] | ours less it | by size of the object, tuned: {sizes} | no boxes: {sizes}"
     )
-    return "\n\n".join(
-        [
-            "### Localization error",
-            _table(head, boxes),
-            "### Saliency metric, the same search of 8 areas for every method, tuning photos",
-            _table("n | mean, lower is better [95 %] | ours less it", search),
-            "### Kept minus dropped, held-out fills, mean of five areas",
-            _table("n | mean, higher is better [95 %] | ours less it", areas),
-        ]
-    )
+    parts = {
+        "Localization error": (head, boxes),
+        "Saliency metric, the same search of 8 areas for every method, tuning photos": (
+            "n | mean, lower is better [95 %] | ours less it",
+            search,
+        ),
+        "Kept minus dropped, held-out fills, mean of five areas": (
+            "n | mean, higher is better [95 %] | ours less it",
+            areas,
+        ),
+    }
+    return "\n\n".join(f"### {name}\n\n{_table(*part)}" for name, part in parts.items() if part[1])
 
 
 def main() -> None:

@@ -31,7 +31,7 @@ def test_the_tables_hold_errors_by_size_and_paired_differences(tmp_path):
     write(tmp_path / "squeezenet-areas.jsonl", [facts])
     write(tmp_path / "squeezenet-search.jsonl", [facts])
     boxes, search, evidence = zoo_tables(tmp_path).split("###")[1:]
-    ours, cam, learned = [
+    ours, learned, cam = [
         line.split(" | ") for line in boxes.splitlines() if "mobilenet_v2" in line
     ]
     assert learned[1] == f"{OURS}, learned thresholds"
