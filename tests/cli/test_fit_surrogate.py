@@ -41,6 +41,7 @@ TRAIN = (
 )
 
 
+@pytest.mark.slow
 def test_a_masker_trained_on_a_surrogate_explains_the_model(folder, command):
     code, out, err = command(*TRAIN, "--output", "s.safetensors")
     assert code == 0, err

@@ -54,6 +54,7 @@ def test_checks_are_printed_and_written_as_json(folder, command):
     assert facts["results"]["wrong-label"]["ratio"]["n"] == 22
 
 
+@pytest.mark.slow
 def test_the_default_is_the_masker_trained_for_the_model(folder, command):
     code, out, err = command(
         "sanity-check",

@@ -58,6 +58,7 @@ def test_a_table_runs_no_formula(start, tmp_path):
     assert float(line["mean"]) == -0.5
 
 
+@pytest.mark.slow
 def test_images_of_any_name_are_explained_and_shown(tmp_path, command):
     folder = os.fsencode(tmp_path / "images")
     os.mkdir(folder)

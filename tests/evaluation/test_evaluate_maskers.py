@@ -230,6 +230,7 @@ def slowly(sample, out):
     )
 
 
+@pytest.mark.slow
 def test_a_run_killed_at_any_moment_ends_with_the_same_table(
     black_box, sample, tmp_path, written_at_once
 ):

@@ -198,6 +198,7 @@ def slowly(out):
     run(black_box, pairs_of(black_box), out, on_row=lambda *_: time.sleep(0.003))
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_it_ends_with_the_same_rows_and_maps(
     black_box, pairs, whole, tmp_path, written_at_once
 ):

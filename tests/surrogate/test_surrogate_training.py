@@ -62,6 +62,7 @@ def planted():
     return made, black_box
 
 
+@pytest.mark.slow
 def test_it_agrees_with_a_box_that_is_only_queried(planted):
     surrogate, black_box = planted
     figures = surrogate.metadata["fidelity"]
@@ -83,6 +84,7 @@ def test_it_agrees_with_a_box_that_is_only_queried(planted):
     assert (mine - theirs).abs().mean() < 0.05
 
 
+@pytest.mark.slow
 def test_not_one_query_more_than_allowed(planted):
     surrogate, black_box = planted
     assert black_box.num_images == surrogate.metadata["queries"] == 1500

@@ -138,6 +138,7 @@ def test_on_a_trunk_with_late_mixing():
     assert [step.phase for step in steps] == ["pixels"] * 3
 
 
+@pytest.mark.slow
 def test_the_area_is_steered():
     areas = {}
     for wanted in (0.05, 0.6):

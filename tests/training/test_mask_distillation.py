@@ -67,6 +67,7 @@ def test_the_log_says_which_teacher_was_chosen_and_whether_its_masks_were_kept(t
     assert "validation" in lines[-1]
 
 
+@pytest.mark.slow
 def test_the_decoder_comes_closer_to_its_teacher(trunk_black_box):
     one = loop(trunk_black_box(), side=32, count=32, distill_steps=60, pixel_steps=1)
     assert one._can_distill()

@@ -455,6 +455,7 @@ print(captum.__file__, MaskerAttribution.__mro__[1].__module__)
 """
 
 
+@pytest.mark.slow
 def test_captum_is_imported_when_it_is_used_and_four_gradient_maskers_work_without_it():
     command = [sys.executable, "-c", PROBE]
     said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300).stdout

@@ -92,7 +92,10 @@ def test_equals_captums_occlusion(size, window, stride):
     assert ours.abs().max() > 1e-3
 
 
-@pytest.mark.parametrize("name", ["mnasnet0_5", "squeezenet1_1", "vit_b_16"])
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param("mnasnet0_5", marks=pytest.mark.slow), "squeezenet1_1", "vit_b_16"],
+)
 def test_equals_captums_occlusion_for_networks_with_full_and_with_incremental_passes(name):
     import torchvision
     from captum.attr import Occlusion as Captums
