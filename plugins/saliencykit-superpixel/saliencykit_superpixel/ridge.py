@@ -39,7 +39,7 @@ def ridge(
     unit = values.sum().clamp_min(torch.finfo(torch.float64).tiny) / len(values)
     penalties = unit * _PENALTIES
     if penalty is not None:
-        penalties = torch.tensor([max(penalty, 1e-12 * float(unit))], dtype=torch.float64)
+        penalties = (1e-12 * unit).clamp_min(penalty)[None]
     shrunk = values + penalties[:, None]
     slopes = projected / shrunk
     residual = (power - 2 * slopes @ projected + slopes.square() @ values).clamp_min(0)
