@@ -152,17 +152,19 @@ def cells_of(side: Sequence[int]) -> tuple[int, int]:
     return min(side[0], _MOST_CELLS), min(side[1], _MOST_CELLS)
 
 
-def on_grid(maps: Tensor, grid: tuple[int, int], floor: Tensor | float = 0.0) -> Tensor:
+def on_grid(maps: Tensor, grid: tuple[int, int], floor: Tensor | None = None) -> Tensor:
     """Signed maps, averaged to a grid and divided by their maxima.
 
     Args:
         maps: (B, n, h, w).
         grid: Height and width of the result.
-        floor: (B, n), or a number: a map whose maximum is below it is divided by it.
+        floor: (B, n): a map whose maximum is below it is divided by it. None: 0.
     """
     pooled = F.adaptive_avg_pool2d(maps, grid)
     tiny = torch.finfo(pooled.dtype).tiny
-    largest = torch.maximum(pooled.amax((2, 3)), torch.as_tensor(floor).to(pooled))
+    largest = pooled.amax((2, 3))
+    if floor is not None:
+        largest = torch.maximum(largest, floor.to(pooled))
     return (pooled / largest.clamp_min(tiny)[:, :, None, None]).clamp(-1, 1)
 
 

@@ -1,6 +1,7 @@
 """SharpeningNetwork: from a coarse evidence map to a mask, by attention to its cells."""
 
 from collections.abc import Sequence
+from math import log
 from typing import final
 
 import torch
@@ -56,13 +57,12 @@ class SharpeningNetwork(nn.Module):
         self.refine_coarse = nn.Conv2d(channels, 9, 1)
         sizes = torch.logspace(0.5, -1.0, heads, base=10, dtype=torch.float32, device="cpu")
         self.log_locality = nn.Parameter(sizes.log())
-        self.similarity = nn.Parameter(2 * torch.ones(heads, LEVELS, dtype=torch.float32))
-        self.slopes = nn.Parameter(torch.zeros(len(_KNOTS) - 1, dtype=torch.float32))
-        self.log_scale = nn.Parameter(torch.tensor(8.0, dtype=torch.float32).log())
-        self.threshold = nn.Parameter(torch.tensor(0.4, dtype=torch.float32))
-        self.log_strictness = nn.Parameter(torch.tensor(8.0, dtype=torch.float32).log())
-        self.least = nn.Parameter(torch.tensor(0.4, dtype=torch.float32))
-        self.register_buffer("knots", torch.tensor(_KNOTS, dtype=torch.float32), persistent=False)
+        self.similarity = _number(2.0, heads, LEVELS)
+        self.slopes = _number(0.0, len(_KNOTS) - 1)
+        self.log_scale, self.threshold = _number(log(8.0)), _number(0.4)
+        self.log_strictness, self.least = _number(log(8.0)), _number(0.4)
+        knots = torch.tensor(_KNOTS, dtype=torch.float32, device="cpu")
+        self.register_buffer("knots", knots, persistent=False)
 
     knots: Tensor
 
@@ -195,6 +195,10 @@ def cell_similarity(maps: Tensor, grid: Sequence[int]) -> Tensor:
     cells = F.normalize(F.adaptive_avg_pool2d(centered, (grid[0], grid[1])).flatten(2), dim=1)
     positions = F.normalize(centered.flatten(2), dim=1)
     return torch.bmm(cells.transpose(1, 2), positions).view(len(maps), -1, *maps.shape[2:])
+
+
+def _number(value: float, *shape: int) -> nn.Parameter:
+    return nn.Parameter(torch.full(shape, value, dtype=torch.float32, device="cpu"))
 
 
 def _moved(features: Tensor, shift: Sequence[int]) -> Tensor:

@@ -75,7 +75,8 @@ def read_network(path: Path, device: torch.device) -> SharpeningNetwork:
     """
     _, weights = _FILES.read(path)
     with torch.inference_mode(False), torch.no_grad():
-        network = SharpeningNetwork()
+        with torch.device("meta"):  # its first weights would be drawn
+            network = SharpeningNetwork()
         fill(network, weights, f"the universal masker in {str(path)!r}")
         network.eval().requires_grad_(False).encoder.fold()
         return network.to(device)

@@ -1,0 +1,42 @@
+"""The table of the universal masker: thresholds from the tuning photos, errors on those of the
+report, differences on the same photos.
+"""
+
+import pytest
+
+from benchmarks.localization import CUTS, MODES
+from benchmarks.rows import append
+from benchmarks.universal import errors_of, gap, table
+
+
+def row(photo, part, method, right, gap=None):
+    """A photo whose box is right at these cuts of the `all` boxes."""
+    overlap = {mode: [0.0] * len(CUTS) for mode in MODES}
+    for cut in right:
+        overlap["all"][cut] = 0.8
+    made = {"photo": photo, "method": method, "model": "m", "part": part, "overlap": overlap}
+    made |= {"area": 0.4, "other_area": 0.1, "seconds": 0.02}
+    return made if gap is None else made | {"areas": {"road/0.1": [gap, 0.0]}}
+
+
+def test_the_threshold_is_that_of_the_tuning_photos():
+    rows = [row("a", "tune", "CAM", [3]), row("b", "report", "CAM", [3])]
+    rows += [row("c", "report", "CAM", [5])]
+    errors, chosen = errors_of({each["photo"]: each for each in rows})
+    assert errors == {"b": 0.0, "c": 1.0}
+    assert chosen == f"{CUTS[3][0]} {CUTS[3][1]:g}, all"
+
+
+def test_a_method_is_compared_on_the_photos_that_both_have(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    for name, right, value in (("CAM", [2], 0.1), ("universal", [2, 3], 0.3)):
+        append(path, row("a", "tune", name, right))
+        for photo in "bcd":
+            append(path, row(photo, "report", name, right, value))
+    append(path, row("e", "report", "CAM", [], 0.9))
+    lines = table([path]).splitlines()
+    cam = [cell.strip() for cell in lines[2].split("|")]
+    assert cam[4] == "+0.200 [+0.200, +0.200]"
+    assert cam[5].startswith("25.0 (4;")
+    assert cam[7] == "0.25 of its own"
+    assert gap(row("a", "tune", "CAM", [], 0.5)) == pytest.approx(0.5)
