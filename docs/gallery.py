@@ -44,6 +44,7 @@ METHODS = {
     "gradients": ("gradient", "input-x-gradient", "integrated-gradients", "smoothgrad",
         "guided-backprop", "deconvolution",
                   "feedback"),
+    "universal": ("cam", "universal"),
     "perturbation": ("rise", "occlusion", "feature-ablation"),
     "optimization": ("iterative", "meaningful-perturbation", "extremal-perturbation"),
 }  # fmt: skip
