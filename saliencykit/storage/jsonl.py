@@ -41,7 +41,8 @@ def append_lines(path: Path, lines: Iterable[str]) -> None:
     refuse_links(path)
     data = "".join(f"{line}\n" for line in lines).encode(errors="replace")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.parent.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("ab+") as file:
             if file.tell():
                 file.seek(-1, os.SEEK_END)

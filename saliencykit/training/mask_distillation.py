@@ -225,7 +225,9 @@ def _targets(
             given = (enlarge_boxes(images[rows], windows), labels[rows])
             closer = _closer(teacher, network, black_box, *given)
             corners = windows[:, [1, 0, 3, 2]] / torch.tensor(images.shape[2:] * 2, device="cpu")
-            places = Layouts(torch.zeros(len(rows), 1, device="cpu"), corners[:, None])
+            places = Layouts(
+                torch.zeros(len(rows), 1, dtype=torch.int64, device="cpu"), corners[:, None]
+            )
             both[rows] = places.compose(closer[:, None], side)
         targets[index] = both.half()
     network.train(was)

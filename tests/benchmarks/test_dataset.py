@@ -28,6 +28,7 @@ def pack(tmp_path, monkeypatch):
         headers=np.frombuffer(bodies[0][:100], np.uint8)[None],
         header_len=np.array([100]),
         header_id=np.zeros(3, np.uint8),
+        labels=np.zeros(3, np.int64),
     )
     monkeypatch.setenv("SALIENCYKIT_DATA", str(tmp_path / "data"))
     return bodies
@@ -46,6 +47,7 @@ def test_images_are_written_measured_and_compared(pack, tmp_path):
         count=3,
         kills=0,
         processes=1,
+        part=None,
     )
     found = measured(arguments, data, tmp_path / "one")
     assert 0 < found["networks"] < found["seconds"]

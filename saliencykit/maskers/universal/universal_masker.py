@@ -112,6 +112,10 @@ class Universal(Masker):
         >>> images, labels = black_box.examples(2, generator=g)
         >>> Universal()(black_box, images, labels, generator=g).shape
         torch.Size([2, 1, 16, 16])
+
+    References:
+        Zhou et al. 2016, "Learning Deep Features for Discriminative Localization", section 2, for
+        the class activation map; `SharpeningNetwork` is this project's, with its sources there.
     """
 
     evidence: Masker | None = None
