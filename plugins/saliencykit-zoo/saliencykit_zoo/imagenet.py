@@ -1,7 +1,10 @@
 """The five ImageNet classifiers whose maskers are in the zoo; for weights see `imagenet.md`."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from torch import nn
 
 from saliencykit import InputError, TorchBlackBox
 
@@ -104,9 +107,11 @@ def mobilenetv1_075(checkpoint: str | Path, *, crop_pct: float = 0.875) -> Torch
         Traceback (most recent call last):
         saliencykit.core.errors.InputError: there is no file 'no-such-file.safetensors'. See ...
     """
-    from timm.models.efficientnet import _gen_mobilenet_v1
+    from timm.models import efficientnet
 
-    net = _gen_mobilenet_v1("mobilenetv1_100", 0.75, pad_type="same")
+    # timm has names for the widths 1.0 and 1.25 only
+    make: Callable[..., nn.Module] = efficientnet._gen_mobilenet_v1
+    net = make("mobilenetv1_100", 0.75, pad_type="same")
     _fill(net, Path(checkpoint))
     return TorchBlackBox(net.eval(), mean=(0.5,) * 3, std=(0.5,) * 3, size=192, crop_pct=crop_pct)
 
