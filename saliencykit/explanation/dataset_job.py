@@ -5,6 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeAlias, final
 
+from torch import Tensor
+
 from saliencykit.data.batches import in_blocks
 from saliencykit.data.dataset import Dataset
 from saliencykit.explanation.dataset_run import ExplanationsDirectory, overlay_path, save_overlay
@@ -63,15 +65,17 @@ class DatasetJob:
                 explained = self.worker.explain(batch)
                 new = [each for each in explained if each.row.index not in part.names]
                 list(pool.map(self._save_overlay, new))
-                buffer.add(new, sum(0 if each.map is None else each.map.nbytes for each in new))
+                # images and masks of the model's size would fill the memory meanwhile
+                size = sum(0 if each.map is None else each.map.nbytes for each in new)
+                buffer.add([(each.row, each.map) for each in new], size)
                 for each in new:
                     done += 1
                     if on_row is not None:
                         on_row(each.row, done, total)
 
-    def _write(self, explained: list[Explained]) -> None:
-        maps = {each.row.index: each.map for each in explained if each.map is not None}
-        self.run.blocks.write([each.row for each in explained], maps, self.form)
+    def _write(self, results: list[tuple[ExplainedRow, Tensor | None]]) -> None:
+        maps = {row.index: stored for row, stored in results if stored is not None}
+        self.run.blocks.write([row for row, _ in results], maps, self.form)
 
     def _save_overlay(self, explained: Explained) -> None:
         index = explained.row.index

@@ -2,6 +2,7 @@
 a row or one sentence.
 """
 
+import gc
 import json
 import multiprocessing
 import os
@@ -21,6 +22,7 @@ from saliencykit.core import rng
 from saliencykit.core.errors import GradientError, InputError, SaliencyKitError
 from saliencykit.core.masker import Masker
 from saliencykit.core.metric import Sample
+from saliencykit.data.loaded_image import LoadedImage
 from saliencykit.evaluation.evaluate_maskers import evaluate
 from saliencykit.explanation.dataset_explainer import explain_dataset
 from saliencykit.explanation.explain_images import explain
@@ -534,3 +536,15 @@ def test_several_processes_share_the_images_and_end_with_the_same_rows(black_box
     assert_same(two, run(black_box, pairs, tmp_path / "one"))
     assert len(list((tmp_path / "two" / "blocks").glob("*.jsonl"))) > 1
     assert [row.index for row in two.rows()] == list(range(24))
+
+
+def test_images_that_are_explained_do_not_stay_in_memory(black_box, pairs, tmp_path):
+    held = []
+
+    def on_row(row, done, total):
+        held.append(sum(isinstance(each, LoadedImage) for each in gc.get_objects()))
+
+    options = {"batch_size": 1, "num_workers": 1, "masker": "center-box", "verify": False}
+    run(black_box, pairs, tmp_path / "run", on_row=on_row, **options)
+    assert len(held) == COUNT
+    assert held[-1] < COUNT / 4  # before, some are read ahead
