@@ -96,7 +96,7 @@ def evaluate(
     main = is_main_process()
     black_box = workflows.black_box_on_device(model, device, pixel_range)
     with (
-        resumable(f"the rows in {output}", (output / "settings.json").exists),
+        resumable(f"the rows in {output}", lambda: any(output.glob("rows*.jsonl"))),
         progress("preparing", unit="rows", quiet=not main or as_json) as update,
     ):
         scores = workflows.evaluate(

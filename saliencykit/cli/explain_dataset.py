@@ -111,7 +111,7 @@ def explain_dataset(
     main = is_main_process()
     load = partial(_black_box, model, device, pixel_range, against)
     with (
-        resumable(f"the rows in {output}", (output / "manifest.json").exists),
+        resumable(f"the rows in {output}", lambda: any((output / "blocks").glob("*"))),
         progress(
             "explaining", unit="shards" if engine else "images", quiet=not main or as_json
         ) as update,

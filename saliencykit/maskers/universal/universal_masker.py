@@ -93,9 +93,9 @@ class Universal(Masker):
     It cannot add evidence, see `SharpeningNetwork`; where the map is wrong the mask is. The map of
     a class that the classifier sees less than its top class counts less.
 
-    Good where a mask is wanted now and no masker was trained for this model: a third of a
-    prediction of MobileNetV2 beside the prediction itself. A masker trained for the model is
-    better, and `iterative` finds smaller regions.
+    Good where a mask is wanted now and no masker was trained for this model. Prediction and mask
+    take 1.15 times as long as the prediction of MobileNetV2 alone, 1.6 times its optimized copy's.
+    A masker trained for the model is better.
 
     Args:
         evidence: The masker whose map is sharpened. None: the class activation map, in the same
