@@ -113,10 +113,11 @@ class FunctionBlackBox(BlackBox):
             )
         num_classes = self.__dict__.get("num_classes")
         if num_classes is not None:
-            if num_classes < 2:
+            least = 1 if self.output == "score" else 2
+            if num_classes < least:
                 raise InputError(
-                    f"{who}: num_classes must be >= 2 (a sigmoid has two classes); got "
-                    f"{num_classes}."
+                    f"{who}: num_classes must be >= {least} (a sigmoid has two classes, a score "
+                    f"may be one); got {num_classes}."
                 )
             check_class_names(self.class_names, num_classes, who)
         check_size(self.size, who)

@@ -9,7 +9,7 @@ from torch import nn
 from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of
-from saliencykit.core.errors import GradientError
+from saliencykit.core.errors import GradientError, InputError
 from saliencykit.maskers.realtime.encoder import Encoder
 from saliencykit.maskers.realtime.masking_network import (
     MaskingNetwork,
@@ -34,8 +34,14 @@ def chosen_encoder(encoder: object, black_box: BlackBox) -> "str | Encoder | Bla
         black_box: The classifier.
 
     Raises:
+        InputError: The argument is neither.
         GradientError: The classifier can only be queried, and the encoder is no network.
     """
+    if not isinstance(encoder, str | Encoder | BlackBox | nn.Module):
+        raise InputError(
+            f"fit got encoder={encoder!r}; expected 'auto', 'trunk', 'paper', 'own', a network's "
+            "name such as 'timm:resnet18', a torch module, a BlackBox or an Encoder."
+        )
     if isinstance(encoder, nn.Module) and not isinstance(encoder, Encoder):
         encoder = as_black_box(encoder)
     if isinstance(encoder, str) and (":" in encoder or "/" in encoder) and not is_text(encoder):

@@ -49,8 +49,8 @@ _SCHEDULED = (
     "fake_class_rate", "views_per_image", "mixed_precision", "seed",
 )  # fmt: skip
 _STAND_IN = (
-    "training on a linear function of the encoder: {queries} queries, the same top class on "
-    "{agreement:.0%} of held-out images"
+    "training on a linear function of the encoder: {queries} queries; it predicts "
+    "{agreement:.0%} of {of}"
 )
 
 

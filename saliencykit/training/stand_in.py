@@ -1,5 +1,6 @@
 """StandIn: a query-only black box as a linear function of a frozen encoder's features."""
 
+import warnings
 from typing import Any, final
 
 import torch
@@ -9,6 +10,7 @@ from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.black_box_wrapper import BlackBoxWrapper
 from saliencykit.core.map_placement import resize_maps
+from saliencykit.core.output import Output
 from saliencykit.core.types import Images, Logits
 from saliencykit.maskers.realtime.pretrained_encoder import PretrainedEncoder
 from saliencykit.networks.ridge_probe import ridge_probe
@@ -18,6 +20,7 @@ _MASKED = 2  # masked copies of each view
 _GRID = 5  # cells per side of their masks
 _HELD_OUT = 8  # every eighth view is held out
 _CHUNK = 16
+_AGREES = 0.8  # as for surrogates
 _SHARPER = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
 
 
@@ -76,8 +79,11 @@ def make_stand_in(
         alternative: What replaces pixels of the masked copies.
 
     Returns:
-        The stand-in, and facts: the number of `queries`, and the `agreement` of the top classes on
-        every eighth view, which it did not see.
+        The stand-in, and facts: the number of `queries`, and on every eighth view, which it did not
+        see, the `agreement`: the fraction in [0, 1] of what `of` says that it predicts.
+
+    Warns:
+        UserWarning: The agreement is below 80 %, the limit of surrogates.
     """
     seen = encoder.input_size
     network = encoder.network.optimized_for(resize_maps(views.images(_first(2)), seen))
@@ -97,10 +103,29 @@ def make_stand_in(
     sharper = _sharper(x[out] @ weight.T + bias, y[out]) if black_box.output == "softmax" else 1.0
     weight, bias = sharper * weight, sharper * bias
     some = out & torch.cat(whole)
-    same = (x[some] @ weight.T + bias).argmax(1) == y[some].argmax(1)
-    agreement = float(same.float().mean()) if len(same) else 0.0
-    facts = {"queries": len(y), "agreement": agreement}
+    facts = {"queries": len(y)} | _agreement(x[some] @ weight.T + bias, y[some], black_box.output)
+    if facts["agreement"] < _AGREES:
+        warnings.warn(
+            "the encoder's features predict {agreement:.0%} of {of}, so the masks may show what "
+            "the model does not look at; give more images or another encoder, or train a "
+            "surrogate with fit_surrogate.".format(**facts),
+            stacklevel=2,
+        )
     return StandIn(encoder.network, black_box, seen, weight, bias), facts
+
+
+def _agreement(answers: Logits, logits: Logits, output: Output) -> dict[str, Any]:
+    """How well the stand-in predicts the black box: top classes, or else the variance."""
+    if output == "softmax" and logits.shape[1] > 1:
+        same = (answers.argmax(1) == logits.argmax(1)).float()
+        share = float(same.mean()) if len(same) else 0.0
+        return {"agreement": share, "of": "the top classes of held-out images"}
+    total = (logits - logits.mean(0)).square().sum()
+    rest = (logits - answers).square().sum() / total.clamp_min(torch.finfo(total.dtype).tiny)
+    return {
+        "agreement": float((1 - rest).clamp_min(0)),
+        "of": "the variance of the outputs on held-out images",
+    }
 
 
 def _sharper(answers: Logits, logits: Logits) -> float:

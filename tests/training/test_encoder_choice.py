@@ -5,7 +5,7 @@ from torch import nn
 
 from saliencykit.black_boxes.function import FunctionBlackBox
 from saliencykit.black_boxes.torch_module import TorchBlackBox
-from saliencykit.core.errors import GradientError
+from saliencykit.core.errors import GradientError, InputError
 from saliencykit.explanation.explain_images import explain
 from saliencykit.maskers.realtime.realtime_masker import RealTimeMasker
 from saliencykit.testing.black_boxes import PlantedEvidence, QueryOnly, iou
@@ -72,8 +72,25 @@ def test_a_function_is_learned_through_its_encoder_and_explained_without_a_stand
         masker = fit(black_box, images, encoder=network, on_message=news.append, **FEW)
     facts = masker.metadata["training"]["stand_in"]
     assert facts["queries"] == 3 * 20
+    assert facts["of"] == "the top classes of held-out images"
     assert any("60 queries" in line for line in news)
     assert explain(black_box, images[:1], masker=masker).mask.shape == (1, 1, 16, 16)
+
+
+def test_a_poor_stand_in_is_warned_of_and_a_number_is_judged_by_its_variance():
+    def noise(arrays):  # a number that has nothing to do with the image
+        return np.sin(1e4 * arrays.reshape(len(arrays), -1).sum(1, keepdims=True))
+
+    black_box = FunctionBlackBox(noise, size=16, output="score", num_classes=1)
+    with pytest.warns(UserWarning, match=r"predict \d+% of the variance .* fit_surrogate"):
+        masker = fit(black_box, examples(24)[0], encoder=colors(), **FEW)
+    assert masker.metadata["training"]["stand_in"]["agreement"] < 0.8
+
+
+@pytest.mark.parametrize("encoder", [5, None, len])
+def test_an_encoder_that_is_none_is_refused_with_what_is_expected(encoder):
+    with pytest.raises(InputError, match=r"encoder=.*expected 'auto'.*'timm:resnet18'"):
+        fit(PlantedEvidence(), examples(8)[0], encoder=encoder, **FEW)
 
 
 def test_without_a_network_a_query_only_model_is_refused_with_both_ways():
