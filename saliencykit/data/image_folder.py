@@ -1,16 +1,23 @@
 """Folders of images: one folder per class, or all images in one."""
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import InputError
+from saliencykit.data.archives import SUFFIXES as ARCHIVES
 from saliencykit.data.label_lookup import class_index
 from saliencykit.data.record import Record
 from saliencykit.storage.locations import files_below, is_remote, location
 
 _FORMATS = "jpg jpeg png webp bmp gif tif tiff ppm pgm avif"
 SUFFIXES = tuple(f".{name}" for name in _FORMATS.split())
+
+
+def is_image(path: Path) -> bool:
+    """Whether a file has an image's suffix and is not hidden."""
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
 
 
 class NoImagesError(InputError):
@@ -34,14 +41,17 @@ def _listed(folder: Path, *, recursive: bool) -> dict[Path, str | None]:
     """The images by path, with the keys of remote ones."""
     if not is_remote(folder) and not folder.is_dir():
         raise InputError(f"{str(folder)!r} is not a folder.")
-    paths = {
-        path: key
-        for path, key in files_below(folder, recursive=recursive)
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
-    }
+    files = dict(files_below(folder, recursive=recursive))
+    paths = {path: key for path, key in files.items() if is_image(path)}
     if not paths:
         raise NoImagesError(
             f"there are no images in {str(folder)!r}; images end in {', '.join(SUFFIXES)}."
+        )
+    if archives := [path.name for path in files if path.suffix in ARCHIVES]:
+        warnings.warn(
+            f"{str(folder)!r} has images and {len(archives)} tar or Parquet files, such as "
+            f"{min(archives)}, which are not read; give them alone to read their images.",
+            stacklevel=2,
         )
     return dict(sorted(paths.items()))
 

@@ -21,7 +21,7 @@ from saliencykit.data import archives
 from saliencykit.data.annotations import Annotations, annotated, read_annotations
 from saliencykit.data.archives import Archives, archive_paths, archives_below, names_below
 from saliencykit.data.image_files import refuse_url
-from saliencykit.data.image_folder import SUFFIXES, NoImagesError, folder_records
+from saliencykit.data.image_folder import NoImagesError, folder_records, is_image
 from saliencykit.data.parquet_images import ParquetImages
 from saliencykit.data.record import DatasetItem, Label, Record, split_pair
 from saliencykit.data.table import TABLES, label_of, read_labels, read_table
@@ -62,9 +62,8 @@ def archives_of(source: object) -> list[Path]:
     if (paths := archive_paths(source)) or not is_folder(source):
         return paths
     folder = location(str(source))
-    kinds = (path.suffix.lower() for path, _ in files_below(folder, recursive=True))
-    first = next((kind for kind in kinds if kind in (*SUFFIXES, *archives.SUFFIXES)), None)
-    return archives_below(folder) if first in archives.SUFFIXES else []
+    has_images = any(is_image(path) for path, _ in files_below(folder, recursive=True))
+    return [] if has_images else archives_below(folder)
 
 
 def refuse_inside(directory: Path, source: object, who: str) -> None:

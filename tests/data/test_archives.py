@@ -286,3 +286,12 @@ def test_a_file_that_is_no_data_set_says_so(tmp_path, black_box):
         list(Dataset.open(tmp_path / "a.parquet", black_box).load())
     Image.new("RGB", (4, 4)).save(tmp_path / "b.png")
     assert archive_paths(tmp_path / "b.png") == []
+
+
+def test_archives_beside_images_are_said_not_to_be_read(tmp_path, black_box):
+    Image.new("RGB", (16, 16)).save(tmp_path / "photo.png")
+    (tmp_path / "a.tar").write_bytes(b"")
+    with pytest.warns(UserWarning, match=r"1 tar or Parquet files, such as a.tar, which are not"):
+        data = Dataset.open(tmp_path, black_box)
+    assert len(data) == 1
+    assert archives_of(tmp_path) == []
