@@ -5,7 +5,7 @@ import os
 import random
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,8 @@ def pytest_collection_finish() -> None:
     gc.enable()
     gc.freeze()
 
+
+CHROMIUM = Path("/usr/bin/chromium")
 
 # small tensors: threads cost more than they bring, and sums come out the same everywhere
 torch.set_num_threads(1)
@@ -150,3 +152,19 @@ def data_folder() -> Path:
     if not folder.is_dir():
         pytest.skip("no data folder: set SALIENCYKIT_DATA")
     return folder
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    """Headless Chromium, driven by Playwright; the test is skipped without them. Mark such tests
+    `slow`.
+    """
+    sync_api = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
+    if not CHROMIUM.exists():
+        pytest.skip(f"there is no {CHROMIUM}")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-gpu"]
+        )
+        yield browser
+        browser.close()

@@ -30,7 +30,7 @@ def app(
         int, typer.Option(help="Port; 0: the first free one from 7860 on.", min=0, max=65535)
     ] = 0,
 ) -> None:
-    """Serve a page to explore masks in a browser: drop an image, turn the budget."""
+    """Explore masks in a browser: drop an image, move a slider, see what the model answers."""
     models = {name: workflows.black_box_on_device(name, device) for name in model or ["demo"]}
     page = workflows.launch_app(
         models, maskers=masker or (), folder=folder, host=host, port=port or None, block=False

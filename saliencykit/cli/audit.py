@@ -25,7 +25,7 @@ def audit(
         str | None, typer.Option(help="With --verify: the seal that you kept elsewhere.")
     ] = None,
 ) -> None:
-    """Record what explanations rest on and seal their files; --verify names what has changed."""
+    """Record what explanations rest on, and seal their files; --verify lists changed files."""
     if verify:
         if sanity is not None:
             raise InputError("--sanity goes into a new record; leave it out with --verify.")

@@ -19,9 +19,9 @@ def calibrate(
         str | None, typer.Option(help="Masker. Default: the one trained for the model.")
     ] = None,
     keep: Annotated[
-        float, typer.Option(help="The share of the probability that a region has to keep.")
+        float, typer.Option(help="Fraction of the probability that a region must keep.")
     ] = 0.9,
-    level: Annotated[float, typer.Option(help="How often it has to, on new images.")] = 0.9,
+    level: Annotated[float, typer.Option(help="How often it must do so on new images.")] = 0.9,
     alternative: Annotated[str, typer.Option(help="What fills removed pixels.")] = "blur",
     max_images: Annotated[int | None, typer.Option(help="Maximum number of images.", min=1)] = None,
     batch_size: BatchSize = 16,
@@ -32,7 +32,7 @@ def calibrate(
     device: Device = "auto",
     seed: Seed = 0,
 ) -> None:
-    """Choose the areas of regions so that, on new images, they keep the decision as often as said.
+    """Choose region sizes that keep the decision on new images with a stated frequency.
 
     The file is a masker, for --masker of the other commands.
     """

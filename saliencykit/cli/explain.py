@@ -42,22 +42,28 @@ Classes: TypeAlias = Annotated[
     ),
 ]
 Against: TypeAlias = Annotated[
-    str | None, typer.Option(help="Why the class rather than this one, an index or a name.")
+    str | None, typer.Option(help="Explain why the class and not this one: an index or a name.")
 ]
 Regions: TypeAlias = Annotated[
     int, typer.Option(help="Number of regions that do not overlap, for image files.", min=1)
 ]
 Sufficient: TypeAlias = Annotated[
-    bool, typer.Option("--sufficient", help="Search how little is enough: 10 queries more.")
+    bool,
+    typer.Option("--sufficient", help="Find the smallest region that is enough: 10 more queries."),
 ]
 Destroying: TypeAlias = Annotated[
-    bool, typer.Option("--destroying", help="Search how little must go: 10 queries more.")
+    bool,
+    typer.Option(
+        "--destroying",
+        help="Find the smallest region whose removal loses the class: 10 more queries.",
+    ),
 ]
 Masker: TypeAlias = Annotated[
     str | None, typer.Option(help="Attribution method, e.g. rise:samples=500. See `plugins list`.")
 ]
 Budget: TypeAlias = Annotated[
-    float | None, typer.Option(help="Area of every mask, e.g. 0.1. Default: as the masker chooses.")
+    float | None,
+    typer.Option(help="Area of every mask, e.g. 0.1 of the image. Default: the masker's choice."),
 ]
 Alternative: TypeAlias = Annotated[
     str | None,

@@ -36,7 +36,7 @@ def fit(
     alternative: Annotated[str, typer.Option(help="What fills removed pixels.")] = "choice",
     encoder: Annotated[str, typer.Option(help="auto, trunk, own, paper, or a network.")] = "auto",
     steps: Annotated[
-        int | None, typer.Option(help="Training steps. Default: by the number of images.", min=1)
+        int | None, typer.Option(help="Training steps. Default: from the number of images.", min=1)
     ] = None,
     batch_size: Annotated[int, typer.Option(help="Batch size.", min=2)] = 16,
     mixed_precision: Annotated[str, typer.Option(help="no or bf16.")] = "no",

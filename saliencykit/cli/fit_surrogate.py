@@ -28,7 +28,7 @@ def fit_surrogate(
     ] = "own",
     alternative: Annotated[str, typer.Option(help="What fills masked pixels.")] = "choice",
     steps: Annotated[
-        int | None, typer.Option(help="Training steps. Default: by the number of queries.", min=1)
+        int | None, typer.Option(help="Training steps. Default: from the number of queries.", min=1)
     ] = None,
     batch_size: Annotated[int, typer.Option(help="Batch size.", min=2)] = 64,
     pixel_range: PixelRange = None,

@@ -13,7 +13,7 @@ from saliencykit.cli.explain_dataset import print_summary
 def merge(
     run: Annotated[Path, typer.Argument(help="The --output of explain --shard.")],
 ) -> None:
-    """Merge the shards that explain --shard wrote; missing ones are named with their command."""
+    """Merge the shards of explain --shard; if some are missing, print their commands."""
     saved = workflows.merge_shards(run)
     print_summary(workflows.summarize(saved.rows()), scores=saved.manifest.get("output") == "score")
     say(f"next: saliencykit report {run}")

@@ -17,10 +17,10 @@ _ARRAY = 64  # jobs
 def plan(
     data: Data,
     model: Model = "demo",
-    masker: Annotated[str | None, typer.Option(help="Attribution method, as for explain.")] = None,
-    budget: Annotated[float | None, typer.Option(help="Area, as for explain.")] = None,
-    alternative: Annotated[str | None, typer.Option(help="Fill, as for explain.")] = None,
-    label: Annotated[str | None, typer.Option(help="Class, as for explain.")] = None,
+    masker: Annotated[str | None, typer.Option(help="As for explain.")] = None,
+    budget: Annotated[float | None, typer.Option(help="As for explain.")] = None,
+    alternative: Annotated[str | None, typer.Option(help="As for explain.")] = None,
+    label: Annotated[str | None, typer.Option(help="As for explain.")] = None,
     images: Annotated[
         int | None, typer.Option(help="Number of images; default: those in the data.", min=1)
     ] = None,

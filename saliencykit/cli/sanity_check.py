@@ -51,7 +51,7 @@ def sanity_check(
     device: Device = "auto",
     seed: Seed = 0,
     output: Annotated[
-        Path | None, typer.Option(help="JSON file for every figure with its interval.")
+        Path | None, typer.Option(help="JSON file for all numbers and their intervals.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:

@@ -32,8 +32,11 @@ document.onkeydown = event => {
   const step = {j: 1, k: -1}[event.key];
   if (!step || event.ctrlKey || event.metaKey || event.altKey) return;
   const stops = [...document.querySelectorAll("[data-stop]")];
-  const ahead = stops.filter(stop => step * stop.getBoundingClientRect().top > 2);
-  const next = ahead.at(step > 0 ? 0 : -1);
+  const place = stop => stop.getBoundingClientRect();
+  const here = stops.findIndex(stop => stop === document.activeElement
+    && place(stop).bottom > 0 && place(stop).top < innerHeight);
+  const above = stops.filter(stop => place(stop).top < 2).length;
+  const next = stops[here < 0 ? above - (step < 0) : here + step];
   next?.focus({preventScroll: true});
   next?.scrollIntoView();
 };

@@ -18,10 +18,8 @@ from saliencykit.demo import demo_image
 if find_spec("gradio") is None:  # its import takes three seconds, which the quick tests do not need
     pytest.skip("pip install 'saliencykit[app]'", allow_module_level=True)
 sync_api = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
-CHROMIUM = Path("/usr/bin/chromium")
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(not CHROMIUM.exists(), reason="there is no /usr/bin/chromium"),
     pytest.mark.filterwarnings("default"),  # Gradio's and uvicorn's own
 ]
 WAIT = 60_000  # milliseconds, on busy machines
@@ -49,16 +47,6 @@ def address(folder: Path) -> Iterator[str]:
     page = launch_app({"demo": "demo", "broken": broken}, folder=folder, block=False)
     yield page.local_url
     page.close()
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-gpu"]
-        )
-        yield browser
-        browser.close()
 
 
 class Visitor:

@@ -38,3 +38,33 @@ def test_a_page_that_cannot_be_written_is_refused_with_the_reason(black_box, exa
     ):
         write_report(answer, tmp_path)
     assert write_report(answer, tmp_path / "new" / "page.html").is_file()
+
+
+@pytest.mark.slow
+def test_the_keys_go_from_image_to_image_and_stop_at_the_ends(
+    chromium, black_box, generator, tmp_path
+):
+    images, _ = black_box.examples(4, generator=generator)
+    answer = explain(black_box, images, masker="center-box")
+    file = write_report(answer, tmp_path / "page.html")
+    page = chromium.new_page(viewport={"width": 1280, "height": 900})
+    page.goto(file.as_uri())
+
+    def after(key):
+        page.keyboard.press(key)
+        return page.evaluate(
+            """() => {
+              const stops = [...document.querySelectorAll("[data-stop]")];
+              const {top, bottom} = document.activeElement.getBoundingClientRect();
+              return [stops.indexOf(document.activeElement), top >= 0 && top < innerHeight];
+            }"""
+        )
+
+    # also where the page ends before the last image is at the top
+    assert [after(key) for key in "jjjjjkkkkj"] == [
+        [index, True] for index in (0, 1, 2, 3, 3, 2, 1, 0, 0, 1)
+    ]
+    page.evaluate("document.activeElement.blur(), scrollTo(0, document.body.scrollHeight)")
+    here, _ = after("k")
+    assert here > 0, "from where the page was scrolled to"
+    assert after("Control+j")[0] == here, "the browser's own keys are left alone"
