@@ -61,6 +61,10 @@ Destroying: TypeAlias = Annotated[
 Masker: TypeAlias = Annotated[
     str | None, typer.Option(help="Attribution method, e.g. rise:samples=500. See `plugins list`.")
 ]
+Refine: TypeAlias = Annotated[
+    int,
+    typer.Option(help="Steps of `iterative` from the masker's mask; ten are a good number.", min=0),
+]
 Budget: TypeAlias = Annotated[
     float | None,
     typer.Option(help="Area of every mask, e.g. 0.1 of the image. Default: the masker's choice."),
@@ -85,6 +89,7 @@ def explain(
     sufficient: Sufficient = False,
     destroying: Destroying = False,
     masker: Masker = None,
+    refine: Refine = 0,
     budget: Budget = None,
     alternative: Alternative = None,
     pixel_range: PixelRange = None,
@@ -116,7 +121,7 @@ def explain(
     video = explain_video.is_video(images, output)
     if not video and not explain_dataset.is_dataset(images):
         shared |= {"alternative": alternative, "verify": verify, "regions": regions}
-        shared |= {"style": style, "repeats": repeats}
+        shared |= {"style": style, "repeats": repeats, "refine": refine}
         shared |= {"sufficient": sufficient, "destroying": destroying}
         _explain_images(images, label or [], against, **shared)
         return
@@ -125,6 +130,12 @@ def explain(
         raise InputError(
             "several --label, --regions and, for a video, --sufficient, --destroying, --against "
             "and --pixel-range are for image files; give one class for a data set or a video."
+        )
+    if refine:
+        start = f"start=({masker})" if masker else "start=universal"
+        raise InputError(
+            "--refine is for image files; for a data set or a video write --masker "
+            f"'iterative:steps={refine},{start}'."
         )
     shared["label"] = label[0] if label else None
     if video:

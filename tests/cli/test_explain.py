@@ -50,6 +50,14 @@ def test_a_pixel_range_is_given_once_for_images_and_directories(command, tmp_pat
     assert "black < white" in err
 
 
+def test_refining_takes_steps_from_the_masker_of_the_command(command):
+    code, out, err = command("explain", "--refine", "2", *FAST)
+    assert code == 0, err
+    made = json.loads(out)["provenance"]["masker"]
+    assert "steps=2" in made
+    assert "start=Cam(" in made
+
+
 def test_a_budget_and_searches_are_in_the_rows(command):
     searches = ("--sufficient", "--destroying")
     code, out, err = command("explain", "--budget", "0.2", *searches, *FAST)
@@ -72,6 +80,7 @@ def test_a_budget_and_searches_are_in_the_rows(command):
         (("--against", "900"), "class 900 is outside 0..199"),
         (("photos", "--label", "1", "--label", "2"), "are for image files"),
         (("photos", "--regions", "2"), "are for image files"),
+        (("photos", "--refine", "9"), "'iterative:steps=9,start=(cam)'"),
         (("--budget", "10"), "such as 0.1"),
     ],
 )

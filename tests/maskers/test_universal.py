@@ -12,6 +12,7 @@ from torch import nn
 
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.black_box import BlackBox
+from saliencykit.core.errors import InputError
 from saliencykit.maskers import Cam, Rise, Universal
 from saliencykit.maskers.universal.class_evidence import (
     cells_of,
@@ -26,6 +27,7 @@ from saliencykit.maskers.universal.sharpening_network import (
     squared_distances,
 )
 from saliencykit.maskers.universal.universal_masker import save_network
+from saliencykit.registry import as_masker
 from saliencykit.testing import PlantedEvidence, QueryOnly, small_network
 
 GRIDS = ((7, 7), (3, 5), (14, 14), (1, 1))
@@ -212,10 +214,21 @@ def test_a_black_box_that_only_answers_gets_the_evidence_of_rise(weights):
         for masker in (
             Universal(network=weights),
             Universal(network=weights, evidence=Rise(samples=64)),
+            Rise(samples=64, sharpen=Universal(network=weights)),
         )
     ]
     assert (masks[0] - masks[1]).abs().mean() < 1e-6
+    assert (masks[0] - masks[2]).abs().mean() < 1e-6
     assert masks[0].std() > 0
+
+
+def test_rise_is_sharpened_by_the_masker_of_a_text(weights):
+    masker = as_masker(f"rise:samples=64,sharpen=(universal:network={weights})")
+    assert masker == Rise(samples=64, sharpen=Universal(network=str(weights)))
+    images = torch.rand(1, 3, 8, 8)
+    assert masker.evaluations(PlantedEvidence(), images) == 65
+    with pytest.raises(InputError, match="evidence"):
+        as_masker("rise:sharpen=cam")
 
 
 def test_a_head_that_is_not_linear_gets_the_evidence_of_grad_cam(weights):

@@ -2,8 +2,8 @@
 
 import math
 import warnings
-from dataclasses import dataclass
-from typing import Literal, final, get_args
+from dataclasses import dataclass, replace
+from typing import Any, Literal, final, get_args
 
 import torch
 from torch import Generator
@@ -12,6 +12,7 @@ from saliencykit.alternatives.constant import Constant
 from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import choices, instance, numbers, whole_numbers
+from saliencykit.core.errors import InputError
 from saliencykit.core.masker import Masker
 from saliencykit.core.masker_output import MaskerOutput
 from saliencykit.core.types import Images, Labels
@@ -69,9 +70,11 @@ class Rise(Masker):
         sampling: `antithetic` pairs of a mask and one minus it, or `random` masks, as published.
         estimate: `linear`, by regression (`RegressionEstimator`), or `mean`, the published sum,
             centered (`MeanEstimator`).
+        sharpen: A masker with a field `evidence`, such as `Universal()`: it gets this map, and its
+            mask is returned. None: no other masker.
 
     Raises:
-        InputError: A number is out of range.
+        InputError: A number is out of range, or `sharpen` takes no evidence.
 
     Example:
         >>> from saliencykit.testing import PlantedEvidence
@@ -91,6 +94,7 @@ class Rise(Masker):
     target_correlation: float | None = None
     sampling: Sampling = "antithetic"
     estimate: Estimate = "linear"
+    sharpen: Masker | None = None
 
     def __post_init__(self) -> None:
         """Check the arguments."""
@@ -100,15 +104,27 @@ class Rise(Masker):
         numbers(self, "(0, 1)", "keep_prob", "target_correlation")
         choices(self, "sampling", get_args(Sampling))
         choices(self, "estimate", get_args(Estimate))
+        if self.sharpen is not None and not hasattr(self.sharpen, "evidence"):
+            raise InputError(
+                f"Rise(sharpen={self.sharpen!r}): expected a masker that takes the map of another "
+                "one as its evidence, such as Universal()."
+            )
 
     def evaluations(self, black_box: BlackBox, images: Images) -> int | None:
-        """One for each mask, unless it stops early."""
-        return self.samples if self.target_correlation is None else None
+        """One for each mask, unless it stops early, and one to sharpen the map."""
+        more = self.sharpen is not None
+        return self.samples + more if self.target_correlation is None else None
 
     def mask(
         self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator
     ) -> MaskerOutput:
         """Attributions with their standard error per pixel, and their positive part as the mask."""
+        if self.sharpen is not None:
+            taking: Any = self.sharpen
+            output: MaskerOutput = replace(taking, evidence=replace(self, sharpen=None)).mask(
+                black_box, images, labels, generator
+            )
+            return output
         every = masked_queries(black_box, images, labels, self.alternative, generator)
         estimators = [self._estimated(queries) for queries in every]
         like = images.new_zeros((), dtype=torch.promote_types(images.dtype, torch.float32))
