@@ -25,6 +25,8 @@ COSTLY = (
 """50 evaluations a photo and more: on the few photos only."""
 QUERIES = ("rise",)
 """They only query, so that they may query the fastest copy of the classifier."""
+FORWARD = ("cam",)
+"""They, and stored maskers, read feature maps only, which the frozen copy has too."""
 SCATTERED = (
     "gradient", "input-x-gradient", "integrated-gradients", "smoothgrad", "guided-backprop",
     "deconvolution",
@@ -108,7 +110,7 @@ def _masker(black_boxes: BlackBoxes, text: str) -> Method:
         black_boxes.quick
         if is_one_of(text, QUERIES)
         else black_boxes.frozen
-        if is_one_of(text, COSTLY)
+        if is_one_of(text, (*COSTLY, *FORWARD)) or text.endswith(".safetensors")
         else black_boxes.own
     )
 

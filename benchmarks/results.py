@@ -32,13 +32,13 @@ from benchmarks.localization import MODES, Map, best_overlap, boxes_of
 from benchmarks.methods import BLIND, CHEAP, COSTLY, BlackBoxes, Method, is_one_of, methods
 from benchmarks.onnx_black_box import OnnxBox
 from benchmarks.rows import Row, append, read_rows
-from benchmarks.scoring import AREAS, SOME_AREAS, Scorer
+from benchmarks.scoring import AREAS, FILLS, SOME_AREAS, UNSEEN, Scorer
 from benchmarks.split import BOXED, Record, few, part, read, squashing
 from benchmarks.tables import put_into, tables
 from saliencykit.core import tight_boxes
 
 FEW = {"tune": 50, "report": 150}
-COLUMNS = ("boxes", "crops", "search", "areas", "evidence")
+COLUMNS = ("boxes", "crops", "search", "areas", "regions", "evidence")
 _CLASSES = 1000
 
 
@@ -101,8 +101,11 @@ def row_of(
     places = None if name == "ground-truth" else score.places(answer.ranking)
     if places is not None and "search" in columns:
         row["searched"] = score.searched(places)
+    if places is not None and "regions" in columns:
+        row["regions"] = score.regions(places)
     if places is not None and {"areas", "evidence"} & set(columns):
-        row["areas"] = score.at_areas(places, AREAS if every_column else SOME_AREAS)
+        fills = FILLS if "evidence" in columns else UNSEEN
+        row["areas"] = score.at_areas(places, AREAS if every_column else SOME_AREAS, fills)
     if "evidence" not in columns:
         return row
     row["graded"] = score.graded(answer.mask)
@@ -189,7 +192,8 @@ def main() -> None:
         default=["boxes", "crops", "evidence"],
         help="overlap of boxes around all pixels; the same around the largest component too, and "
         "crops of both for the saliency metric; the metric with the same "
-        "search of 8 areas for every method; kept and dropped at equal areas; all evidence",
+        "search of 8 areas for every method; kept and dropped at equal areas, held-out fills only; "
+        "areas of the smallest sufficient and destroying regions; all evidence",
     )
     parser.add_argument("--few", action="store_true", help="the few stratified photos only")
     parser.add_argument("--photos", type=int, help="at most so many, for a look")

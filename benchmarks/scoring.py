@@ -8,6 +8,7 @@ flat mask becomes a disc. One `Scorer` per photo.
 
 from collections.abc import Sequence
 from functools import cached_property
+from math import isnan
 
 import numpy as np
 import torch
@@ -27,7 +28,7 @@ from saliencykit.core import (
     rng,
     tight_boxes,
 )
-from saliencykit.metrics import impute, largest_component
+from saliencykit.metrics import RegionSearch, impute, largest_component
 
 FILLS = ("blur", "road", "shuffled")
 UNSEEN = ("road", "shuffled")
@@ -37,6 +38,8 @@ SOME_AREAS = (0.2,)
 """That which every photo has; the others only the few."""
 SEARCHED = (0.03, 0.05, 0.08, 0.12, 0.17, 0.25, 0.4, 0.6)
 """Areas whose crops the classifier is shown, for the saliency metric with a search per photo."""
+KEEP, LEAVE = 0.9, 0.1
+"""Of the whole photo's probability: what a sufficient region keeps and a destroying one leaves."""
 SHARES = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 """Steps of the insertion and deletion curves."""
 _BATCH = 8  # edits that are held at once
@@ -166,6 +169,25 @@ class Scorer:
         boxes = tight_boxes(largest_component(best)).tolist()
         answers = self.shown(sorted({tuple(box) for box in boxes}))
         return [answers[tuple(box)] for box in boxes]
+
+    def regions(self, places: Tensor) -> list[float | None]:
+        """Areas of the smallest region that keeps KEEP of the label's probability on the blurred
+        photo, and of the smallest whose blurring leaves LEAVE of it; None where none does.
+        """
+        order = (places * places.numel()).floor().long()
+        areas = []
+        for keeps, limit in ((True, KEEP), (False, LEAVE)):
+            found = RegionSearch(keeps, limit, resolution=1 / 64)(
+                self.black_box,
+                self.image,
+                self.label,
+                order,
+                alternative=Blur(),
+                generator=Generator().manual_seed(0),
+            )
+            area = float(found.area)
+            areas.append(None if isnan(area) else round(area, 4))
+        return areas
 
     def shown(self, boxes: Sequence[Box]) -> dict[Box, list[float]]:
         """By box: its area as a share, log p of its enlarged content, and whether its top class is

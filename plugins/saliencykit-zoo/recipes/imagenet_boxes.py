@@ -12,7 +12,7 @@ from pathlib import Path
 import timm
 import torch
 from safetensors.torch import load_file, save_file
-from saliencykit_zoo.imagenet import mobilenetv2
+from saliencykit_zoo.imagenet import imagenet_classifier
 
 
 def main() -> None:
@@ -22,7 +22,7 @@ def main() -> None:
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("--output", type=Path, required=True)
     a = parser.parse_args()
-    black_box = mobilenetv2(a.checkpoint)
+    black_box = imagenet_classifier("mobilenetv2", a.checkpoint)
     net = timm.create_model("mobilenetv2_100", pad_type="same").eval()
     # both list their layers in the same order
     values = dict(zip(net.state_dict(), black_box.model.state_dict().values(), strict=True))

@@ -11,17 +11,11 @@ from saliencykit import BlackBox, Masker, hookimpl
 @hookimpl
 def provide_black_boxes() -> Mapping[str, Callable[..., BlackBox]]:
     """A classifier trained by this project, and five ImageNet classifiers without their weights."""
-    from saliencykit_zoo import imagenet
     from saliencykit_zoo.cifar10 import cifar10_fitnet
+    from saliencykit_zoo.imagenet import CLASSIFIERS
 
-    return {
-        "cifar10-fitnet": cifar10_fitnet,
-        "mobilenetv2": imagenet.mobilenetv2,
-        "squeezenet1-0": imagenet.squeezenet1_0,
-        "mobilenetv1-100": imagenet.mobilenetv1_100,
-        "mobilenetv1-075": imagenet.mobilenetv1_075,
-        "efficientnet-lite0": imagenet.efficientnet_lite0,
-    }
+    named = {name: classifier.factory(name) for name, classifier in CLASSIFIERS.items()}
+    return {"cifar10-fitnet": cifar10_fitnet, **named}
 
 
 @hookimpl
@@ -32,13 +26,10 @@ def provide_maskers() -> Mapping[str, Callable[..., Masker]]:
     from pathlib import Path
 
     from saliencykit.maskers import TrainedFile
+    from saliencykit_zoo.imagenet import CLASSIFIERS
 
     here = Path(__file__).parent
-    files = {
-        "mobilenetv2": "mobilenetv2",
-        "squeezenet1-0": "squeezenet1_0",
-        "mobilenetv1-100": "mobilenetv1_100",
-        "mobilenetv1-075": "mobilenetv1_075",
-        "efficientnet-lite0": "efficientnet_lite0",
+    return {
+        name: TrainedFile(here / f"{name.replace('-', '_')}_masker.safetensors")
+        for name in CLASSIFIERS
     }
-    return {name: TrainedFile(here / f"{file}_masker.safetensors") for name, file in files.items()}

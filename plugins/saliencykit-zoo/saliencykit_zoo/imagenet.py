@@ -1,8 +1,9 @@
 """The five ImageNet classifiers whose maskers are in the zoo; for weights see `imagenet.md`."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 from torch import nn
 
@@ -11,132 +12,114 @@ from saliencykit import InputError, TorchBlackBox
 _GET = "See saliencykit_zoo/imagenet.md for where these weights come from"
 
 
-def mobilenetv2(checkpoint: str | Path, *, crop_pct: float = 0.875) -> TorchBlackBox:
-    """MobileNetV2 1.0 at 224 px as TensorFlow trained it:
-    `zoo/mobilenetv2:checkpoint=mobilenet_v2_imagenet.safetensors`.
+@final
+@dataclass(frozen=True)
+class Classifier:
+    """A network without its weights, and how its images are prepared.
 
-    Args:
-        checkpoint: The weights as safetensors, under the names of torchvision.
-        crop_pct: Fraction of the resized side that the center crop keeps, in (0, 1].
-
-    Raises:
-        InputError: The file does not exist, or belongs to another network.
-
-    Example:
-        >>> mobilenetv2("no-such-file.safetensors")  # doctest: +ELLIPSIS
-        Traceback (most recent call last):
-        saliencykit.core.errors.InputError: there is no file 'no-such-file.safetensors'. See ...
+    Attributes:
+        title: For people.
+        make: The network, whose parameters have the names of the stored weights.
+        size: Side of the images in pixels.
+        mean: Of each channel, subtracted from pixels in [0, 1].
+        std: Of each channel, divided by then.
+        finish: Changes the filled network in place.
     """
-    import torchvision
-    from torch import nn
 
-    net = torchvision.models.mobilenet_v2()
-    _fill(net, Path(checkpoint))
-    for module in list(net.modules()):  # TensorFlow pads stride-2 convolutions right and below only
-        for name, child in module.named_children():
-            if isinstance(child, nn.Conv2d) and child.stride == (2, 2):
-                child.padding = (0, 0)
-                setattr(module, name, nn.Sequential(nn.ZeroPad2d((0, 1, 0, 1)), child))
-    return TorchBlackBox(net.eval(), mean=(0.5,) * 3, std=(0.5,) * 3, size=224, crop_pct=crop_pct)
+    title: str = ""
+    make: Callable[[], nn.Module] = nn.Module
+    size: int = 224
+    mean: tuple[float, ...] = (0.5, 0.5, 0.5)
+    std: tuple[float, ...] = (0.5, 0.5, 0.5)
+    finish: Callable[[nn.Module], None] = lambda net: None
+
+    def factory(self, name: str) -> Callable[..., TorchBlackBox]:
+        """What the plugin provides under a name."""
+
+        def black_box(checkpoint: str | Path, *, crop_pct: float = 0.875) -> TorchBlackBox:
+            net = self.make()
+            _fill(net, Path(checkpoint))
+            self.finish(net)
+            return TorchBlackBox(
+                net.eval(), mean=self.mean, std=self.std, size=self.size, crop_pct=crop_pct
+            )
+
+        black_box.__doc__ = (
+            f"{self.title} at {self.size} px, from its weights as safetensors: "
+            f"`zoo/{name}:checkpoint=FILE`."
+        )
+        return black_box
 
 
-def squeezenet1_0(checkpoint: str | Path, *, crop_pct: float = 0.875) -> TorchBlackBox:
-    """SqueezeNet 1.0 at 224 px: `zoo/squeezenet1-0:checkpoint=squeezenet1_0_imagenet.safetensors`.
-
-    Args:
-        checkpoint: The weights as safetensors, under the names of torchvision.
-        crop_pct: Fraction of the resized side that the center crop keeps, in (0, 1].
-
-    Raises:
-        InputError: The file does not exist, or belongs to another network.
-
-    Example:
-        >>> squeezenet1_0("no-such-file.safetensors")  # doctest: +ELLIPSIS
-        Traceback (most recent call last):
-        saliencykit.core.errors.InputError: there is no file 'no-such-file.safetensors'. See ...
-    """
+def _mobilenetv2() -> nn.Module:
     import torchvision
 
-    net = torchvision.models.squeezenet1_0()
-    _fill(net, Path(checkpoint))
-    return TorchBlackBox(
-        net.eval(),
-        mean=(0.485, 0.456, 0.406),
-        std=(0.229, 0.224, 0.225),
-        size=224,
-        crop_pct=crop_pct,
-    )
+    return torchvision.models.mobilenet_v2()
 
 
-def mobilenetv1_100(checkpoint: str | Path, *, crop_pct: float = 0.875) -> TorchBlackBox:
-    """MobileNetV1 1.0 at 224 px:
-    `zoo/mobilenetv1-100:checkpoint=mobilenet_v1_100_imagenet.safetensors`.
+def _squeezenet() -> nn.Module:
+    import torchvision
 
-    Args:
-        checkpoint: The weights as safetensors, under the names of timm.
-        crop_pct: Fraction of the resized side that the center crop keeps, in (0, 1].
-
-    Raises:
-        InputError: The file does not exist, or belongs to another network.
-
-    Example:
-        >>> mobilenetv1_100("no-such-file.safetensors")  # doctest: +ELLIPSIS
-        Traceback (most recent call last):
-        saliencykit.core.errors.InputError: there is no file 'no-such-file.safetensors'. See ...
-    """
-    import timm
-
-    net = timm.create_model("mobilenetv1_100", pad_type="same")
-    _fill(net, Path(checkpoint))
-    return TorchBlackBox(net.eval(), mean=(0.5,) * 3, std=(0.5,) * 3, size=224, crop_pct=crop_pct)
+    return torchvision.models.squeezenet1_0()
 
 
-def mobilenetv1_075(checkpoint: str | Path, *, crop_pct: float = 0.875) -> TorchBlackBox:
-    """MobileNetV1 0.75 at 192 px:
-    `zoo/mobilenetv1-075:checkpoint=mobilenet_v1_075_imagenet.safetensors`.
-
-    Args:
-        checkpoint: The weights as safetensors, under the names of timm.
-        crop_pct: Fraction of the resized side that the center crop keeps, in (0, 1].
-
-    Raises:
-        InputError: The file does not exist, or belongs to another network.
-
-    Example:
-        >>> mobilenetv1_075("no-such-file.safetensors")  # doctest: +ELLIPSIS
-        Traceback (most recent call last):
-        saliencykit.core.errors.InputError: there is no file 'no-such-file.safetensors'. See ...
-    """
+def _mobilenetv1_075() -> nn.Module:
     from timm.models import efficientnet
 
     # timm has names for the widths 1.0 and 1.25 only
     make: Callable[..., nn.Module] = efficientnet._gen_mobilenet_v1
-    net = make("mobilenetv1_100", 0.75, pad_type="same")
-    _fill(net, Path(checkpoint))
-    return TorchBlackBox(net.eval(), mean=(0.5,) * 3, std=(0.5,) * 3, size=192, crop_pct=crop_pct)
+    return make("mobilenetv1_100", 0.75, pad_type="same")
 
 
-def efficientnet_lite0(checkpoint: str | Path, *, crop_pct: float = 0.875) -> TorchBlackBox:
-    """EfficientNet-Lite0 at 224 px:
-    `zoo/efficientnet-lite0:checkpoint=efficientnet_lite0_imagenet.safetensors`.
+def _of_timm(name: str, **options: Any) -> Callable[[], nn.Module]:
+    def make() -> nn.Module:
+        import timm
+
+        return timm.create_model(name, **options)
+
+    return make
+
+
+def _pad_as_tensorflow(net: nn.Module) -> None:
+    """Pad stride-2 convolutions right and below only."""
+    for module in list(net.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, nn.Conv2d) and child.stride == (2, 2):
+                child.padding = (0, 0)
+                setattr(module, name, nn.Sequential(nn.ZeroPad2d((0, 1, 0, 1)), child))
+
+
+CLASSIFIERS = {
+    "mobilenetv2": Classifier("MobileNetV2 1.0", _mobilenetv2, finish=_pad_as_tensorflow),
+    "squeezenet1-0": Classifier(
+        "SqueezeNet 1.0", _squeezenet, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)
+    ),
+    "mobilenetv1-100": Classifier("MobileNetV1 1.0", _of_timm("mobilenetv1_100", pad_type="same")),
+    "mobilenetv1-075": Classifier("MobileNetV1 0.75", _mobilenetv1_075, size=192),
+    "efficientnet-lite0": Classifier("EfficientNet-Lite0", _of_timm("tf_efficientnet_lite0")),
+}
+"""By the name in the zoo."""
+
+
+def imagenet_classifier(
+    name: str, checkpoint: str | Path, *, crop_pct: float = 0.875
+) -> TorchBlackBox:
+    """One of `CLASSIFIERS` with its weights; in a text `zoo/NAME:checkpoint=FILE`.
 
     Args:
-        checkpoint: The weights as safetensors, under the names of timm.
+        name: A key of `CLASSIFIERS`.
+        checkpoint: The weights as safetensors, under the names of torchvision or timm.
         crop_pct: Fraction of the resized side that the center crop keeps, in (0, 1].
 
     Raises:
         InputError: The file does not exist, or belongs to another network.
 
     Example:
-        >>> efficientnet_lite0("no-such-file.safetensors")  # doctest: +ELLIPSIS
+        >>> imagenet_classifier("mobilenetv2", "no-such-file.safetensors")  # doctest: +ELLIPSIS
         Traceback (most recent call last):
         saliencykit.core.errors.InputError: there is no file 'no-such-file.safetensors'. See ...
     """
-    import timm
-
-    net = timm.create_model("tf_efficientnet_lite0")
-    _fill(net, Path(checkpoint))
-    return TorchBlackBox(net.eval(), mean=(0.5,) * 3, std=(0.5,) * 3, size=224, crop_pct=crop_pct)
+    return CLASSIFIERS[name].factory(name)(checkpoint, crop_pct=crop_pct)
 
 
 def _fill(net: Any, checkpoint: Path) -> None:

@@ -1,23 +1,16 @@
 import pytest
 import torch
-from saliencykit_zoo import provide_maskers
-from saliencykit_zoo.imagenet import (
-    efficientnet_lite0,
-    mobilenetv1_075,
-    mobilenetv1_100,
-    mobilenetv2,
-    squeezenet1_0,
-)
+from saliencykit_zoo import provide_black_boxes, provide_maskers
+from saliencykit_zoo.imagenet import CLASSIFIERS
 
 from saliencykit import InputError, RealTimeMasker
 
-FACTORIES = [mobilenetv2, squeezenet1_0, mobilenetv1_100, mobilenetv1_075, efficientnet_lite0]
 
-
-@pytest.mark.parametrize("make", FACTORIES)
-def test_missing_or_wrong_weights_are_named_in_the_error(make, tmp_path):
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_missing_or_wrong_weights_are_named_in_the_error(name, tmp_path):
     from safetensors.torch import save_file
 
+    make = provide_black_boxes()[name]
     with pytest.raises(InputError, match="there is no file"):
         make(tmp_path / "nothing.safetensors")
     (tmp_path / "half.safetensors").write_bytes(b"half")
@@ -38,15 +31,16 @@ def test_the_maskers_load_and_passed_their_validation(name):
 
 
 @pytest.mark.data
-@pytest.mark.parametrize(("make", "stored", "name"), [
-    (mobilenetv2, "mobilenet_v2_imagenet", "mobilenetv2"),
-    (squeezenet1_0, "squeezenet1_0_imagenet", "squeezenet1-0"),
-    (mobilenetv1_100, "mobilenet_v1_100_imagenet", "mobilenetv1-100"),
-    (mobilenetv1_075, "mobilenet_v1_075_imagenet", "mobilenetv1-075"),
-    (efficientnet_lite0, "efficientnet_lite0_imagenet", "efficientnet-lite0"),
+@pytest.mark.parametrize(("name", "stored"), [
+    ("mobilenetv2", "mobilenet_v2"),
+    ("squeezenet1-0", "squeezenet1_0"),
+    ("mobilenetv1-100", "mobilenet_v1_100"),
+    ("mobilenetv1-075", "mobilenet_v1_075"),
+    ("efficientnet-lite0", "efficientnet_lite0"),
 ])  # fmt: skip
-def test_each_masker_fits_its_classifier(make, stored, name, data_folder):
-    black_box = make(data_folder / "weights" / f"{stored}.safetensors")
+def test_each_masker_fits_its_classifier(name, stored, data_folder):
+    path = data_folder / "weights" / f"{stored}_imagenet.safetensors"
+    black_box = provide_black_boxes()[name](path)
     factory = provide_maskers()[name]
     assert factory.fits(black_box)
     size = black_box.input_size
