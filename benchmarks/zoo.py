@@ -5,18 +5,21 @@ folder.
     python -m benchmarks.results --model M --part report --columns boxes --out ROWS/M-report.jsonl
     python -m benchmarks.results --model M --part tune --photos 120 --columns search \
         --out ROWS/M-search.jsonl
-    python -m benchmarks.results --model M --few --columns areas --out ROWS/M-areas.jsonl
+    python -m benchmarks.results --model M --few --columns areas regions \
+        --out ROWS/M-areas.jsonl
     python -m benchmarks.zoo --rows ROWS --into docs/results/five-classifiers.md
 
 It prints what is there: localization error with the threshold that was best on the tuning rows, and
 with half of the range, which no box was seen for; the saliency metric with the same search for
-every method; kept less dropped probability under held-out fills, mean of five areas. Differences
+every method; kept less dropped probability under held-out fills, mean of five areas; areas of the
+smallest sufficient and destroying regions, of photos where there is one. Differences
 are the trained masker's value less the other method's on the same photos.
 """
 
 import argparse
+from collections import defaultdict
 from collections.abc import Callable
-from math import nan
+from math import isnan, nan
 from pathlib import Path
 
 from benchmarks.columns import by_method, gap, missed, searched, size_group, tuned
@@ -74,23 +77,39 @@ def _learned(rows: list[Row]) -> list[Row]:
     ]
 
 
-def compared(rows: list[Row], value: Value) -> dict[str, list[str]]:
-    """By method: the number of photos, the mean of a value, and the trained masker's less it."""
-    methods = by_method(row for row in rows if value(row) == value(row))
-    return {
-        name: [
-            str(len(mine)),
-            _mean(mine, value, 3),
-            _difference(methods.get(OURS, []) if name != OURS else [], value, mine, value, 3),
-        ]
-        for name, mine in methods.items()
-    }
+def compared(rows: list[Row], *values: Value) -> dict[str, list[str]]:
+    """By method: for each value the number of photos that have it, its mean, and the trained
+    masker's less it.
+    """
+    cells: dict[str, list[str]] = defaultdict(list)
+    for value in values:
+        methods = by_method(row for row in rows if not isnan(value(row)))
+        for name, mine in methods.items():
+            ours = methods.get(OURS, []) if name != OURS else []
+            cells[name] += [
+                str(len(mine)),
+                _mean(mine, value, 3),
+                _difference(ours, value, mine, value, 3),
+            ]
+    return cells
 
 
 def five_areas(row: Row) -> float:
     """Kept less dropped probability under held-out fills, mean of the areas; NaN without them."""
     gaps = [gap(row, area) for area in AREAS] if "areas" in row else [nan]
     return sum(gaps) / len(gaps)
+
+
+def sufficient(row: Row) -> float:
+    """The area of the smallest sufficient region; NaN without one."""
+    area = row.get("regions", [None])[0]
+    return nan if area is None else area
+
+
+def destroying(row: Row) -> float:
+    """The area of the smallest destroying region; NaN without one."""
+    area = row.get("regions", [None])[-1]
+    return nan if area is None else area
 
 
 def _by_size(rows: list[Row], value: Value) -> str:
@@ -131,6 +150,7 @@ def zoo_tables(folder: Path) -> str:
     boxes = {m: localization(tune.get(m, []), some) for m, some in rows("report").items()}
     search = {m: compared(some, searched) for m, some in rows("search").items()}
     areas = {m: compared(some, five_areas) for m, some in rows("areas").items()}
+    regions = {m: compared(some, sufficient, destroying) for m, some in rows("areas").items()}
     sizes = " / ".join(_GROUPS)
     head = (
         "n; tuned on | error, %, tuned threshold [95 %] | ours less it | error, %, no boxes "
@@ -145,6 +165,11 @@ def zoo_tables(folder: Path) -> str:
         "Kept minus dropped, held-out fills, mean of five areas": (
             "n | mean, higher is better [95 %] | ours less it",
             areas,
+        ),
+        "How much is enough, and how much must go: area of the smallest region, blur": (
+            "n | sufficient (keeps 90 % of p), mean, lower is better [95 %] | ours less it "
+            "| n | destroying (leaves 10 %) [95 %] | ours less it",
+            regions,
         ),
     }
     return "\n\n".join(f"### {name}\n\n{_table(*part)}" for name, part in parts.items() if part[1])
