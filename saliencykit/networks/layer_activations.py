@@ -1,5 +1,6 @@
 """The outputs of given layers while a black box is queried."""
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, final
@@ -78,9 +79,63 @@ def read_feature_maps(
             each image.
     """
     recorder = ActivationRecorder()
-    names = list(dict.fromkeys(feature_map.name for feature_map in feature_maps))
-    with hooked(black_box, names, recorder.hook) as own:
+    with hooked(black_box, _names(feature_maps), recorder.hook) as own:
         logits = own(images)
+    return logits, _maps(black_box, recorder, images, feature_maps)
+
+
+@final
+class FeatureReader:
+    """`read_feature_maps`, again and again from a black box that does not change: the copy with the
+    hooks is made once for each thread.
+
+    Args:
+        black_box: An optimized copy, with a torch module inside.
+        feature_maps: Layers of that module.
+    """
+
+    def __init__(self, black_box: BlackBox, feature_maps: Sequence[FeatureMap]) -> None:
+        self.black_box, self.feature_maps = black_box, tuple(feature_maps)
+        self._of_thread = threading.local()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """The copies stay where they are."""
+        return FeatureReader, (self.black_box, self.feature_maps)
+
+    def __call__(self, images: Images) -> tuple[Logits, tuple[Tensor, ...]]:
+        """The logits, and one tensor (B, C, h, w) per feature map.
+
+        Args:
+            images: (B, C, H, W), as the black box takes them.
+
+        Raises:
+            InputError: As `read_feature_maps`.
+        """
+        mine = self._of_thread
+        if not hasattr(mine, "own"):
+            mine.recorder = ActivationRecorder()
+            mine.hooks = hooked(self.black_box, _names(self.feature_maps), mine.recorder.hook)
+            mine.own = mine.hooks.__enter__()
+        try:
+            logits = mine.own(images)
+            return logits, _maps(self.black_box, mine.recorder, images, self.feature_maps)
+        finally:
+            mine.recorder.outputs.clear()
+            if mine.own is self.black_box:  # no copy was possible: the hooks do not stay
+                mine.hooks.__exit__(None, None, None)
+                del mine.own
+
+
+def _names(feature_maps: Sequence[FeatureMap]) -> list[str]:
+    return list(dict.fromkeys(feature_map.name for feature_map in feature_maps))
+
+
+def _maps(
+    black_box: BlackBox,
+    recorder: ActivationRecorder,
+    images: Images,
+    feature_maps: Sequence[FeatureMap],
+) -> tuple[Tensor, ...]:
     maps = []
     for feature_map in feature_maps:
         chunks = recorder.outputs.get(feature_map.name, [])
@@ -92,7 +147,7 @@ def read_feature_maps(
         )  # fmt: skip
         output = chunks[0] if len(chunks) == 1 else torch.cat(chunks)
         maps.append(feature_map.read(output, images.shape[2:]))
-    return logits, tuple(maps)
+    return tuple(maps)
 
 
 def logits_and_activations(

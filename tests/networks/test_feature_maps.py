@@ -1,3 +1,6 @@
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from torch import nn
@@ -9,7 +12,7 @@ from saliencykit.core.errors import InputError
 from saliencykit.networks.feature_map import FeatureMap
 from saliencykit.networks.feature_pyramid import choose_pyramid
 from saliencykit.networks.forward_hooks import hooked
-from saliencykit.networks.layer_activations import read_feature_maps
+from saliencykit.networks.layer_activations import FeatureReader, read_feature_maps
 from saliencykit.networks.map_layout import feature_maps_in
 from saliencykit.networks.module_calls import one_call, record_calls
 from saliencykit.networks.module_layers import module_of
@@ -104,6 +107,25 @@ def test_a_black_box_that_splits_its_batch_is_read_whole(net, photos):
     _, whole = read_feature_maps(net("convolutional"), images, feature_maps)
     _, parts = read_feature_maps(net("convolutional", max_batch_size=2), images, feature_maps)
     assert torch.allclose(whole[0], parts[0], atol=1e-5)
+
+
+def test_a_reader_reads_the_same_in_every_thread_and_after_an_error(net, photos):
+    black_box, images = net("convolutional"), photos(3)
+    feature_maps = [FeatureMap("stages.0", "maps", 8, (16, 16))]
+    expected = [read_feature_maps(black_box, images[i : i + 1], feature_maps) for i in range(3)]
+    reader = pickle.loads(pickle.dumps(FeatureReader(black_box, feature_maps)))
+
+    def read(turn):
+        with pytest.raises(InputError), torch.no_grad():
+            reader(images[:, :, :1, :0])
+        with torch.no_grad():
+            return turn % 3, reader(images[turn % 3 : turn % 3 + 1])
+
+    with ThreadPoolExecutor(4) as pool:
+        for i, (logits, maps) in pool.map(read, range(12)):
+            assert torch.equal(logits, expected[i][0])
+            assert all(map(torch.equal, maps, expected[i][1]))
+    assert not any(layer._forward_hooks for layer in black_box.module.modules())
 
 
 def test_gradients_reach_the_maps(net, photos):

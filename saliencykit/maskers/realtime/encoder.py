@@ -1,8 +1,9 @@
 """Encoders: feature maps of an image at several scales, for a masking network."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, final
 
 from torch import Tensor, nn
@@ -12,7 +13,7 @@ from saliencykit.core.checks import name_of
 from saliencykit.core.errors import InputError
 from saliencykit.core.types import Images, Logits
 from saliencykit.networks.feature_map import FeatureMap
-from saliencykit.networks.layer_activations import read_feature_maps
+from saliencykit.networks.layer_activations import FeatureReader, read_feature_maps
 
 
 @final
@@ -64,6 +65,14 @@ class Encoder(nn.Module, ABC):
             images: (B, C, H, W), as the black box takes them.
         """
 
+    def reader(self, black_box: BlackBox) -> Callable[[Images], Features]:
+        """`encode`, for many batches of a black box that does not change meanwhile.
+
+        Args:
+            black_box: As for `encode`.
+        """
+        return partial(self.encode, black_box)
+
     @abstractmethod
     def options(self) -> dict[str, Any]:
         """The constructor's arguments, as JSON."""
@@ -104,7 +113,19 @@ class TrunkEncoder(Encoder):
         Raises:
             InputError: The black box has no torch module inside, or not these layers.
         """
-        logits, maps = read_feature_maps(black_box, images, self.feature_maps)
+        read = read_feature_maps(black_box, images, self.feature_maps)
+        return self._features(black_box, images, *read)
+
+    def reader(self, black_box: BlackBox) -> Callable[[Images], Features]:
+        """`encode`, with the copy of the black box whose layers are read made once."""
+        return partial(self._read, FeatureReader(black_box, self.feature_maps))
+
+    def _read(self, reader: FeatureReader, images: Images) -> Features:
+        return self._features(reader.black_box, images, *reader(images))
+
+    def _features(
+        self, black_box: BlackBox, images: Images, logits: Logits, maps: tuple[Tensor, ...]
+    ) -> Features:
         for feature_map, read in zip(self.feature_maps, maps, strict=True):
             if read.shape[1] != feature_map.channels:
                 raise InputError(

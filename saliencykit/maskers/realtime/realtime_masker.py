@@ -226,9 +226,12 @@ class RealTimeMasker(Masker):
         self._follow_black_box()
         key = images.shape[1:]
         with torch.inference_mode():
-            if (optimized := self._cache.get(key)) is None:
-                self._cache[key] = optimized = self.black_box.optimized_for(images)
-            features = self.encode(optimized, images)
+            if key not in self._cache:
+                optimized = self.black_box.optimized_for(images)
+                reader = self.inference_network(images.device).encoder.reader(optimized)
+                self._cache[key] = optimized, reader
+            optimized, read = self._cache[key]
+            features = read(images)
             logits = optimized(images) if features.logits is None else features.logits
             if labels is None:
                 labels = logits.argmax(1)
