@@ -101,8 +101,6 @@ def with_blocks() -> list[object]:
     ]
 
 
-# trainings on pages take a few steps
-@pytest.mark.filterwarnings("ignore:the (surrogate has low|masker failed held|encoder's features)")
 @pytest.mark.parametrize("page", with_blocks())
 def test_python_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

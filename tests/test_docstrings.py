@@ -32,7 +32,6 @@ def has_example(name):
     return ">>> " in file.read_text(encoding="utf-8")
 
 
-@pytest.mark.filterwarnings("default:the masker failed held-out validation:UserWarning")
 @pytest.mark.parametrize("name", [name for name in MODULES if has_example(name)])
 def test_the_examples_run(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # an example may write

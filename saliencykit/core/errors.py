@@ -30,8 +30,9 @@ class RegistryError(SaliencyKitError, LookupError):
 
 
 class ReliabilityWarning(UserWarning):
-    """A result was computed, and should not be believed as it is: the mask shows nothing, or the
-    model answers differently each time. The message says what to write instead.
+    """A result was computed, and should not be believed as it is: the mask shows nothing, the
+    model answers differently each time, or a trained masker or surrogate failed its validation.
+    The message says what to write instead.
     """
 
 

@@ -21,7 +21,7 @@ from saliencykit.core import checks, rng
 from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of, reason_of
-from saliencykit.core.errors import InputError
+from saliencykit.core.errors import InputError, ReliabilityWarning
 from saliencykit.core.types import Logits
 from saliencykit.data.dataset import Dataset
 from saliencykit.data.sources import refuse_inside
@@ -104,8 +104,8 @@ def fit_surrogate(
         SaliencyKitError: The disk is full, or the loss was not finite.
 
     Warns:
-        UserWarning: Low fidelity: less than 80% with the same top class, or 0.15 or more between
-            the probabilities of that class, over whole and masked held-out images.
+        ReliabilityWarning: Low fidelity: less than 80% with the same top class, or 0.15 or more
+            between the probabilities of that class, over whole and masked held-out images.
 
     Example:
         >>> from saliencykit.testing import PlantedEvidence, QueryOnly
@@ -391,5 +391,6 @@ def _warn(figures: dict[str, Any]) -> None:
         f"class are {every['difference']['mean']:.2f} apart on average. Masks computed on it may "
         "say little about the model. More images, queries and steps help, and so does a network "
         "with the weights of a similar task.",
+        ReliabilityWarning,
         stacklevel=3,
     )

@@ -16,7 +16,7 @@ from saliencykit._version import __version__
 from saliencykit.core import checks, rng
 from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
-from saliencykit.core.errors import InputError
+from saliencykit.core.errors import InputError, ReliabilityWarning
 from saliencykit.core.objective import Objective
 from saliencykit.data.dataset import Dataset
 from saliencykit.data.sources import Labels as GivenLabels
@@ -338,7 +338,7 @@ def _result(
     if cuts is not None:
         loop.on_message(f"thresholds of boxes: {cuts}")
     if not report.passed:
-        warnings.warn(_advice(report.fake, report.mosaic), stacklevel=3)
+        warnings.warn(_advice(report.fake, report.mosaic), ReliabilityWarning, stacklevel=3)
     schedule = {key.name: getattr(loop.schedule, key.name) for key in fields(loop.schedule)}
     schedule |= {key: repr(schedule[key]) for key in ("objective", "alternative")}
     training = {

@@ -9,6 +9,7 @@ from torch import Generator, Tensor
 from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.black_box_wrapper import BlackBoxWrapper
+from saliencykit.core.errors import ReliabilityWarning
 from saliencykit.core.map_placement import resize_maps
 from saliencykit.core.output import Output
 from saliencykit.core.types import Images, Logits
@@ -83,7 +84,7 @@ def make_stand_in(
         see, the `agreement`: the fraction in [0, 1] of what `of` says that it predicts.
 
     Warns:
-        UserWarning: The agreement is below 80 %, the limit of surrogates.
+        ReliabilityWarning: The agreement is below 80 %, the limit of surrogates.
     """
     seen = encoder.input_size
     network = encoder.network.optimized_for(resize_maps(views.images(_first(2)), seen))
@@ -109,6 +110,7 @@ def make_stand_in(
             "the encoder's features predict {agreement:.0%} of {of}, so the masks may show what "
             "the model does not look at; give more images or another encoder, or train a "
             "surrogate with fit_surrogate.".format(**facts),
+            ReliabilityWarning,
             stacklevel=2,
         )
     return StandIn(encoder.network, black_box, seen, weight, bias), facts

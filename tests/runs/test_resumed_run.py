@@ -240,8 +240,6 @@ def test_rows_know_their_files(black_box, images, tmp_path):
     assert [int(row["file_key"].split("-")[0]) for row in rows] == sizes
 
 
-@pytest.mark.filterwarnings("ignore:the surrogate has low:UserWarning")
-@pytest.mark.filterwarnings("ignore:the masker failed:UserWarning")
 @pytest.mark.parametrize("run", [trained, surrogate])
 def test_a_training_is_not_resumed_with_images_of_which_one_pixel_differs(
     run, black_box, images, tmp_path

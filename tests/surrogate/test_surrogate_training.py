@@ -7,17 +7,12 @@ from torch import nn
 from saliencykit import OnSurrogate, Surrogate, explain, fit, fit_surrogate
 from saliencykit.black_boxes.function import FunctionBlackBox
 from saliencykit.black_boxes.surrogate_network import SurrogateNetwork
-from saliencykit.core.errors import ContractError, GradientError, InputError
+from saliencykit.core.errors import ContractError, GradientError, InputError, ReliabilityWarning
 from saliencykit.testing.black_boxes import Broken, Counting, PlantedEvidence, QueryOnly, iou
 from saliencykit.testing.unchanged import untouched
+from tests.helpers import seeded
 
 GRAY = "constant:color=0.5"
-# a few steps teach nothing
-quiet = pytest.mark.filterwarnings("ignore:the surrogate has low fidelity")
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def photos(count=40):
@@ -90,7 +85,6 @@ def test_not_one_query_more_than_allowed(planted):
     assert black_box.num_images == surrogate.metadata["queries"] == 1500
 
 
-@quiet
 @pytest.mark.parametrize("queries", [50, 61, 130])
 def test_the_budget_is_spent_and_not_exceeded(queries):
     black_box = Counting(QueryOnly(PlantedEvidence(max_batch_size=7)))
@@ -99,7 +93,6 @@ def test_the_budget_is_spent_and_not_exceeded(queries):
     assert max(black_box.batch_sizes) <= 7
 
 
-@quiet
 def test_a_function_that_has_not_answered_yet_is_not_queried_in_between():
     queried = []
 
@@ -119,7 +112,6 @@ def test_a_function_that_has_not_answered_yet_is_not_queried_in_between():
     assert sum(queried) == 100
 
 
-@quiet
 def test_the_same_seed_gives_the_same_surrogate_and_nothing_else_changes():
     black_box, mine = (
         PlantedEvidence(),
@@ -135,7 +127,6 @@ def test_the_same_seed_gives_the_same_surrogate_and_nothing_else_changes():
     assert same(small(), small())
 
 
-@quiet
 def test_a_box_that_dies_is_queried_only_for_the_rest(tmp_path):
     whole = small(queries=80)
 
@@ -163,7 +154,6 @@ def test_a_box_that_dies_is_queried_only_for_the_rest(tmp_path):
     assert black_box.num_images == 160
 
 
-@quiet
 def test_steps_are_told():
     steps = []
     small(on_step=steps.append)
@@ -181,7 +171,9 @@ def test_a_black_box_that_answers_nan_is_named():
 
 
 def test_a_large_disagreement_is_said():
-    with pytest.warns(UserWarning, match=r"low fidelity: .* top class in \d+%.* apart on average"):
+    with pytest.warns(
+        ReliabilityWarning, match=r"low fidelity: .* top class in \d+%.* apart on average"
+    ):
         made = small()
     assert made.metadata["low_fidelity"] is True
 

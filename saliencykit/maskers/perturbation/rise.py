@@ -12,7 +12,7 @@ from saliencykit.alternatives.constant import Constant
 from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import choices, instance, numbers, whole_numbers
-from saliencykit.core.errors import InputError
+from saliencykit.core.errors import InputError, ReliabilityWarning
 from saliencykit.core.masker import Masker
 from saliencykit.core.masker_output import MaskerOutput
 from saliencykit.core.types import Images, Labels
@@ -162,6 +162,7 @@ class Rise(Masker):
                 f"rise: after {self.samples} masks the expected correlation with the map of "
                 f"infinitely many masks is {reached:.2f}, below target_correlation="
                 f"{self.target_correlation}; use more masks: samples={2 * self.samples}.",
+                ReliabilityWarning,
                 stacklevel=2,
             )
         return False

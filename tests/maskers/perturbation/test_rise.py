@@ -17,7 +17,7 @@ from saliencykit.alternatives.noise import Noise
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.alternative import compose
 from saliencykit.core.black_box import BlackBox
-from saliencykit.core.errors import InputError
+from saliencykit.core.errors import InputError, ReliabilityWarning
 from saliencykit.maskers.perturbation.rise import Rise
 from saliencykit.testing.black_boxes import Counting, PlantedEvidence, QueryOnly
 
@@ -166,7 +166,8 @@ def test_target_correlation_stops_early_and_is_reached(black_box):
 
 def test_a_target_correlation_that_was_not_reached_is_warned_about(black_box, examples):
     with pytest.warns(
-        UserWarning, match=r"after 300 masks .* below target_correlation=0\.99999.*samples=600"
+        ReliabilityWarning,
+        match=r"after 300 masks .* below target_correlation=0\.99999.*samples=600",
     ):
         attribute(
             Rise(samples=300, target_correlation=0.99999, estimate="mean"),
