@@ -1,6 +1,7 @@
 """Helpers that many tests share."""
 
 import csv
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -12,6 +13,13 @@ from saliencykit.black_boxes.torch_module import TorchBlackBox
 def seeded(seed: int = 0) -> torch.Generator:
     """A CPU generator with this seed."""
     return torch.Generator().manual_seed(seed)
+
+
+def fixed(make: Callable[[], nn.Module], seed: int = 0) -> nn.Module:
+    """A network for inference whose weights depend on the seed only."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return make().eval()
 
 
 def table_rows(path: Path) -> list[dict[str, str]]:

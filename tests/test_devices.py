@@ -12,6 +12,7 @@ from saliencykit.registry.coerce import as_alternative, as_masker, as_metric, cr
 from saliencykit.registry.manager import registry
 from saliencykit.testing.black_boxes import PlantedEvidence
 from saliencykit.testing.unchanged import untouched
+from tests.helpers import seeded
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 QUICK = {"saliencykit/rise": "rise:samples=20"}
@@ -20,10 +21,6 @@ QUICK = {"saliencykit/rise": "rise:samples=20"}
 @pytest.fixture
 def there():
     return PlantedEvidence(device=torch.device("cuda"))
-
-
-def seeded():
-    return torch.Generator().manual_seed(0)
 
 
 UNTRAINED = [

@@ -219,15 +219,14 @@ def test_a_stopped_run_is_resumed(black_box, sample, tmp_path):
     assert not seen, "what is finished is not done again"
 
 
-def slowly(sample, out):
+def slowly(sample, out, waits=False):
+    """A run that one can stop; that `waits` does so once it has written something."""
     torch.set_num_threads(1)
-    run(
-        PlantedEvidence(),
-        sample,
-        output_dir=out,
-        on_row=lambda *_: time.sleep(0.004),
-        report_images=2,
-    )
+
+    def on_row(*_):
+        time.sleep(60 if waits and any(out.glob("rows-*.jsonl")) else 0.01)
+
+    run(PlantedEvidence(), sample, output_dir=out, on_row=on_row, report_images=2)
 
 
 @pytest.mark.slow
@@ -258,7 +257,7 @@ def test_a_second_process_is_refused_while_the_first_one_writes(
     black_box, sample, tmp_path, written_at_once
 ):
     child = multiprocessing.get_context("fork").Process(
-        target=slowly, args=(sample, tmp_path / "run")
+        target=slowly, args=(sample, tmp_path / "run", True)
     )
     child.start()
     try:

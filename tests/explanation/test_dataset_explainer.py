@@ -194,10 +194,15 @@ def test_the_class_queried_about(black_box, pairs, tmp_path):
     ] == own
 
 
-def slowly(out):
+def slowly(out, waits=False):
+    """A run that one can stop; that `waits` does so once it has written something."""
     torch.set_num_threads(1)
     black_box = PlantedEvidence()
-    run(black_box, pairs_of(black_box), out, on_row=lambda *_: time.sleep(0.003))
+
+    def on_row(*_):
+        time.sleep(60 if waits and any(out.glob("blocks/0*.jsonl")) else 0.01)
+
+    run(black_box, pairs_of(black_box), out, on_row=on_row)
 
 
 @pytest.mark.slow
@@ -297,7 +302,9 @@ def test_what_is_finished_is_not_done_again_and_more_images_may_come(
 def test_a_second_run_is_refused_while_the_first_one_writes(
     black_box, pairs, tmp_path, written_at_once
 ):
-    child = multiprocessing.get_context("fork").Process(target=slowly, args=(tmp_path / "run",))
+    child = multiprocessing.get_context("fork").Process(
+        target=slowly, args=(tmp_path / "run", True)
+    )
     child.start()
     try:
         deadline = time.monotonic() + 20

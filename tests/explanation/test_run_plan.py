@@ -31,12 +31,14 @@ def test_bytes_and_queries_are_those_of_a_run(form, tmp_path):
 
 @pytest.mark.slow
 def test_hours_are_those_of_a_run_within_a_quarter(tmp_path):
-    """In processor time: the machine may be busy."""
-    images = [demo_image().rotate(angle) for angle in range(300)]
-    plan = plan_run("demo", images)
-    started = time.process_time()
-    explain_dataset("demo", images, output_dir=tmp_path, overlays=0, num_workers=1)
-    assert plan.cpu_hours * 3600 == pytest.approx(time.process_time() - started, rel=0.25)
+    """In processor time, and in one of three tries: the machine may be busy."""
+    images, shares = [demo_image().rotate(angle) for angle in range(300)], []
+    while len(shares) < 3 and shares[-1:] != pytest.approx([1], rel=0.25):
+        plan = plan_run("demo", images)
+        started, out = time.process_time(), tmp_path / str(len(shares))
+        explain_dataset("demo", images, output_dir=out, overlays=0, num_workers=1)
+        shares.append(plan.cpu_hours * 3600 / (time.process_time() - started))
+    assert shares[-1] == pytest.approx(1, rel=0.25), shares
 
 
 def test_damaged_images_are_counted_and_nothing_to_measure_is_refused():

@@ -18,7 +18,7 @@ from saliencykit.explanation import with_target
 from saliencykit.maskers import GradCam, masking_network
 from saliencykit.maskers.realtime.realtime_masker import RealTimeMasker
 from saliencykit.testing import PlantedEvidence
-from tests.helpers import seeded
+from tests.helpers import fixed, seeded
 
 
 class Segmenter(nn.Module):
@@ -31,12 +31,6 @@ class Segmenter(nn.Module):
 
     def forward(self, images):
         return {"out": self.head(self.body(images).relu())}
-
-
-def seeded_net(make):
-    with torch.random.fork_rng():
-        torch.manual_seed(3)
-        return make().eval()
 
 
 def classifier():
@@ -74,7 +68,7 @@ def test_a_target_that_picks_a_class_finds_its_planted_evidence():
 
 @pytest.mark.parametrize("masker", ["gradient", "grad-cam", "layer-cam"])
 def test_a_contrast_equals_the_difference_of_two_logits(masker):
-    net = seeded_net(classifier)
+    net = fixed(classifier, 3)
 
     class Difference(nn.Module):
         def __init__(self):
@@ -93,14 +87,14 @@ def test_a_contrast_equals_the_difference_of_two_logits(masker):
 
 
 def test_cam_of_a_contrast_is_the_difference_of_two_maps():
-    net = seeded_net(classifier)
+    net = fixed(classifier, 3)
     contrast = explain(net, IMAGES, 3, target=Contrast(against=1), masker="cam").attributions
     own, rival = (explain(net, IMAGES, c, masker="cam").attributions for c in (3, 1))
     assert torch.allclose(contrast, own - rival, atol=1e-5)
 
 
 def test_a_trained_masker_takes_a_contrast_in_one_pass_and_keeps_its_own_classes():
-    net = seeded_net(classifier)
+    net = fixed(classifier, 3)
     black_box = with_target(net_black_box(net), Contrast(against=1))
     masker = RealTimeMasker(masking_network(net_black_box(net), IMAGES)).bind(net_black_box(net))
     plain = explain(net, IMAGES, 3, masker=masker).mask
@@ -133,12 +127,12 @@ def test_names_work_in_a_contrast_and_a_class_against_itself_does_not():
 
 def test_a_target_of_another_kind_is_refused():
     with pytest.raises(InputError, match=r"must be a callable.*target=Contrast\(against"):
-        explain(seeded_net(classifier), IMAGES, target="cat")
+        explain(fixed(classifier, 3), IMAGES, target="cat")
 
 
 @pytest.mark.parametrize("masker", ["cam", "trained"])
 def test_maskers_of_classes_say_why_they_cannot_explain_a_target(masker):
-    net = seeded_net(classifier)
+    net = fixed(classifier, 3)
     if masker == "trained":
         masker = RealTimeMasker(masking_network(net_black_box(net), IMAGES))
     with pytest.raises(InputError, match="a target is explained"):
@@ -152,7 +146,7 @@ def grad_cam_of_peer(model, images, layer, target):
 
 
 def test_segmentation_equals_pytorch_grad_cam():
-    net, region = seeded_net(Segmenter), torch.zeros(17, 17)
+    net, region = fixed(Segmenter, 3), torch.zeros(17, 17)
     region[4:12, 2:9] = 1
 
     class Tensor(nn.Module):
@@ -172,7 +166,7 @@ def test_segmentation_equals_pytorch_grad_cam():
 
 
 def test_similarity_equals_pytorch_grad_cam():
-    net = seeded_net(classifier)
+    net = fixed(classifier, 3)
     reference = torch.randn(5, generator=seeded())
 
     def target(embedding):
@@ -190,7 +184,7 @@ def test_detection_equals_pytorch_grad_cam():
     targets = pytest.importorskip("pytorch_grad_cam.utils.model_targets")
     make = detection.fasterrcnn_mobilenet_v3_large_320_fpn
     options = {"weights": None, "weights_backbone": None, "box_score_thresh": 0.0}
-    net = seeded_net(lambda: make(num_classes=5, **options))
+    net = fixed(lambda: make(num_classes=5, **options), 3)
     generator = seeded()
     for layer in net.backbone.body.modules():
         if isinstance(layer, nn.Conv2d):  # else the maps are too small for float32

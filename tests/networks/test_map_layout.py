@@ -10,12 +10,7 @@ from saliencykit.networks.layer_activations import logits_and_activations, read_
 from saliencykit.networks.map_layout import feature_maps_in
 from saliencykit.networks.module_calls import record_calls
 from saliencykit.networks.target_layer import find_target_layer
-
-
-def seeded(build):
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return build().eval()
+from tests.helpers import fixed
 
 
 class Block(nn.Module):
@@ -80,7 +75,7 @@ def change_of(black_box, feature_map, size, y, x, extent):
     ],
 )
 def test_tokens_before_and_behind_the_patches_are_told_from_them(before, after, patch, size):
-    black_box = TorchBlackBox(seeded(lambda: Transformer(before, after, patch)), size=size)
+    black_box = TorchBlackBox(fixed(lambda: Transformer(before, after, patch)), size=size)
     black_box = Channels(black_box, 3)
     images = torch.rand(1, 3, *size)
     feature_map = find_target_layer(black_box.black_box, images)
@@ -119,7 +114,7 @@ class Channels:
 def test_transformers_of_timm_with_any_number_of_tokens(name, options, prefix, side):
     timm = pytest.importorskip("timm")
     options = {"img_size": 80, "depth": 2, "num_classes": 3, **options}
-    model = seeded(lambda: timm.create_model(name, **options))
+    model = fixed(lambda: timm.create_model(name, **options))
     size = options["img_size"]
     size = size if isinstance(size, tuple) else (size, size)
     assert model.num_prefix_tokens == prefix
@@ -143,7 +138,7 @@ class Windowed(Transformer):
 
 @pytest.mark.parametrize("order", [(0, 2, 1, 3), (1, 3, 0, 2), (2, 0, 3, 1), (3, 1, 0, 2)])
 def test_tokens_in_windows_are_refused_by_name_and_passed_over_in_the_search(order):
-    black_box = TorchBlackBox(seeded(lambda: Windowed(order)), size=(64, 64))
+    black_box = TorchBlackBox(fixed(lambda: Windowed(order)), size=(64, 64))
     images = torch.rand(1, 3, 64, 64)
     for layer in ("norm", "blocks.0"):
         with pytest.raises(InputError, match=r"not in the order of the image.*masker='rise'"):
@@ -154,7 +149,7 @@ def test_tokens_in_windows_are_refused_by_name_and_passed_over_in_the_search(ord
 @pytest.mark.slow
 def test_hiera_is_read_at_its_last_stage_and_refused_before():
     timm = pytest.importorskip("timm")
-    model = seeded(lambda: timm.create_model("hiera_tiny_224", num_classes=3))
+    model = fixed(lambda: timm.create_model("hiera_tiny_224", num_classes=3))
     nn.init.normal_(model.head.fc.weight, std=0.02)  # zeros until it is trained
     black_box, images = TorchBlackBox(model, size=(224, 224)), torch.rand(1, 3, 224, 224)
     feature_map = find_target_layer(black_box, images)
@@ -183,7 +178,7 @@ def strided(*strides, channels=1, pool=None):
     ],
 )
 def test_strides_that_differ_down_and_across(strides, size, channels, side):
-    model = seeded(lambda: strided(*strides, channels=channels))
+    model = fixed(lambda: strided(*strides, channels=channels))
     images = torch.rand(1, channels, *size)
     model(images)
     black_box = Channels(TorchBlackBox(model, size=size), channels)
@@ -207,9 +202,7 @@ def test_what_is_no_map_of_the_image_is_none():
             x = self[1](self[0](x)).mean((2, 3))
             return self[3](self[2](x.view(-1, 1, 8, 4)).flatten(1))
 
-    net = seeded(
-        lambda: Strange(nn.Conv2d(3, 32, 3, 2), nn.ReLU(), nn.Softplus(), nn.Linear(32, 3))
-    )
+    net = fixed(lambda: Strange(nn.Conv2d(3, 32, 3, 2), nn.ReLU(), nn.Softplus(), nn.Linear(32, 3)))
     images, black_box = torch.rand(2, 3, 64, 96), TorchBlackBox(net, size=(64, 96))
     with torch.no_grad():
         _, calls = record_calls(black_box, images)
@@ -236,7 +229,7 @@ class SharedReLU(nn.Module):
 @pytest.mark.parametrize("most", [None, 1])
 @pytest.mark.parametrize("inplace", [False, True])
 def test_a_call_of_a_shared_relu_is_read_as_if_it_were_a_module_of_its_own(most, inplace):
-    model = seeded(lambda: SharedReLU(inplace=inplace))
+    model = fixed(lambda: SharedReLU(inplace=inplace))
     images = torch.rand(3, 3, 32, 32, generator=Generator().manual_seed(0))
     black_box = TorchBlackBox(model, max_batch_size=most)
     feature_map = find_target_layer(black_box, images)

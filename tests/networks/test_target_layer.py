@@ -16,12 +16,7 @@ from saliencykit.networks.layer_activations import logits_and_activations, read_
 from saliencykit.networks.target_layer import find_target_layer
 from saliencykit.testing.black_boxes import PlantedEvidence
 from saliencykit.testing.unchanged import untouched
-
-
-def seeded(build):
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return build().eval()
+from tests.helpers import fixed
 
 
 def photos(side=32, n=2):
@@ -122,7 +117,7 @@ def convolutional(*last):
     ],
 )
 def test_the_last_layer_that_is_a_map_and_moves_the_answer(build, name, layout, side, prefix):
-    model = seeded(build)
+    model = fixed(build)
     feature_map = find_target_layer(TorchBlackBox(model), photos())
     assert (feature_map.name, feature_map.layout, feature_map.side, feature_map.prefix) == (
         name,
@@ -145,7 +140,7 @@ def test_channels_last():
         def forward(self, x):
             return self.head(self.norm(self.stem(x).permute(0, 2, 3, 1)).mean((1, 2)))
 
-    feature_map = find_target_layer(TorchBlackBox(seeded(Last)), photos())
+    feature_map = find_target_layer(TorchBlackBox(fixed(Last)), photos())
     assert (feature_map.name, feature_map.layout, feature_map.side) == ("norm", "last", (8, 8))
 
 
@@ -155,7 +150,7 @@ def test_a_pool_with_weights_is_a_layer_like_others():
 
     feature_map = find_target_layer(
         TorchBlackBox(
-            seeded(lambda: convolutional(PoolFormer(6, 6, 3), nn.Flatten(), nn.Linear(726, 4)))
+            fixed(lambda: convolutional(PoolFormer(6, 6, 3), nn.Flatten(), nn.Linear(726, 4)))
         ),
         photos(),
     )
@@ -163,7 +158,7 @@ def test_a_pool_with_weights_is_a_layer_like_others():
 
 
 def test_dropout_behind_a_layer_is_not_the_layer():
-    net = seeded(
+    net = fixed(
         lambda: convolutional(
             nn.Dropout(), nn.Conv2d(6, 5, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()
         )
@@ -176,7 +171,7 @@ def test_maps_of_more_than_half_the_side_count_in_small_images_or_when_named():
     def for_side(side):
         convolutions = (nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.ReLU())
         head = nn.Linear(4 * (side - 4) ** 2, 3)
-        return TorchBlackBox(seeded(lambda: nn.Sequential(*convolutions, nn.Flatten(), head)))
+        return TorchBlackBox(fixed(lambda: nn.Sequential(*convolutions, nn.Flatten(), head)))
 
     assert find_target_layer(for_side(16), photos(16)).side == (12, 12)
     with pytest.raises(InputError, match="passes a gradient"):
@@ -188,7 +183,7 @@ def test_maps_of_more_than_half_the_side_count_in_small_images_or_when_named():
     "build", [Transformer, lambda: convolutional(nn.Flatten(), nn.Linear(1014, 5))]
 )
 def test_a_bright_patch_lights_up_its_place(build):
-    black_box, images = TorchBlackBox(seeded(build)), photos(n=1)
+    black_box, images = TorchBlackBox(fixed(build)), photos(n=1)
     feature_map = find_target_layer(black_box, images)
     for y, x in ((4, 8), (24, 16), (12, 28)):
         bright = images.clone()
@@ -206,13 +201,13 @@ def test_tokens_in_another_order_than_the_image_are_refused():
     with pytest.raises(
         InputError, match=r"keeps its tokens in the order of the image \(not so: norm1"
     ) as caught:
-        find_target_layer(TorchBlackBox(seeded(lambda: Transformer(shuffled=True))), photos())
+        find_target_layer(TorchBlackBox(fixed(lambda: Transformer(shuffled=True))), photos())
     assert "rise" in str(caught.value)
 
 
 def test_a_layer_can_be_named():
     black_box = TorchBlackBox(
-        seeded(lambda: convolutional(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 5)))
+        fixed(lambda: convolutional(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 5)))
     )
     named = FeatureMap("1", "maps", 8, (15, 15), image_size=(32, 32))
     assert find_target_layer(black_box, photos(), "1") == named
@@ -232,7 +227,7 @@ def test_a_layer_can_be_named():
 )
 def test_a_named_layer_that_will_not_do_is_refused_with_others(name, says):
     black_box = TorchBlackBox(
-        seeded(lambda: convolutional(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 5)))
+        fixed(lambda: convolutional(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 5)))
     )
     with pytest.raises(InputError, match=says):
         find_target_layer(black_box, photos(), name)
@@ -240,7 +235,7 @@ def test_a_named_layer_that_will_not_do_is_refused_with_others(name, says):
 
 def test_a_named_layer_that_is_used_twice_is_refused():
     with pytest.raises(InputError, match="does not return one tensor in one call per forward pass"):
-        find_target_layer(TorchBlackBox(seeded(Shared)), photos(), "block")
+        find_target_layer(TorchBlackBox(fixed(Shared)), photos(), "block")
 
 
 def test_models_without_maps_are_refused_with_the_way_out():
@@ -267,7 +262,7 @@ def test_the_model_and_the_random_state_are_untouched(build):
 
 
 def test_it_is_found_once_for_each_size_and_forgotten_with_the_model():
-    model = seeded(Transformer)
+    model = fixed(Transformer)
     calls = []
     model.norm.register_forward_hook(lambda *given: calls.append(1))
     find_target_layer(TorchBlackBox(model), photos())
@@ -285,7 +280,7 @@ def test_it_is_found_once_for_each_size_and_forgotten_with_the_model():
 @pytest.mark.parametrize("limit", [None, 1, 2])
 @pytest.mark.parametrize("frozen", [False, True])
 def test_a_cut_gives_the_gradients_of_the_whole_graph(limit, frozen):
-    model = seeded(lambda: convolutional(nn.Conv2d(6, 4, 3), nn.Flatten(), nn.Linear(484, 5)))
+    model = fixed(lambda: convolutional(nn.Conv2d(6, 4, 3), nn.Flatten(), nn.Linear(484, 5)))
     model.double().requires_grad_(not frozen)  # no rounding flips a ReLU
     images, kept = photos(n=3).double(), []
     black_box = TorchBlackBox(model, max_batch_size=limit)
@@ -305,7 +300,7 @@ def test_a_cut_gives_the_gradients_of_the_whole_graph(limit, frozen):
 
 
 def test_nothing_before_the_cut_is_recorded():
-    model = seeded(lambda: convolutional(nn.Flatten(), nn.Linear(1014, 5)))
+    model = fixed(lambda: convolutional(nn.Flatten(), nn.Linear(1014, 5)))
     recorded = []
     model[0].register_forward_hook(lambda m, given, output: recorded.append(output.requires_grad))
     black_box = TorchBlackBox(model)
@@ -326,7 +321,7 @@ class StandaloneEncoder(nn.Sequential):
 
 def test_a_model_that_sets_the_mode_by_itself_can_be_cut_where_it_is_named():
     black_box = TorchBlackBox(
-        seeded(
+        fixed(
             lambda: StandaloneEncoder(
                 nn.Conv2d(3, 4, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(900, 3)
             )
@@ -346,7 +341,7 @@ def test_logits_that_do_not_depend_on_a_named_layer_are_refused():
             return self[2](self[1](self[0](x).detach()))
 
     black_box = TorchBlackBox(
-        seeded(lambda: Detached(nn.Conv2d(3, 4, 3, stride=2), nn.Flatten(), nn.Linear(900, 3)))
+        fixed(lambda: Detached(nn.Conv2d(3, 4, 3, stride=2), nn.Flatten(), nn.Linear(900, 3)))
     )
     black_box.model.requires_grad_(False)
     with pytest.raises(GradientError, match="do not depend on the output of '0'"):
@@ -354,7 +349,7 @@ def test_logits_that_do_not_depend_on_a_named_layer_are_refused():
 
 
 def test_bfloat16_models():
-    model = seeded(Transformer).to(torch.bfloat16)
+    model = fixed(Transformer).to(torch.bfloat16)
     black_box = TorchBlackBox(model)
     feature_map = find_target_layer(black_box, photos())
     assert feature_map.name == "norm1"

@@ -37,7 +37,7 @@ def test_an_address_that_does_not_answer_is_named_at_once():
             InputError, match=r"no Ray cluster answers at .*leave --ray-address out"
         ):
             next(ray_engine(facts, address=each))
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 30
 
 
 class Fails:

@@ -5,7 +5,7 @@ from torch import nn
 
 from saliencykit.black_boxes.function import FunctionBlackBox
 from saliencykit.black_boxes.torch_module import TorchBlackBox
-from saliencykit.core.errors import GradientError, InputError
+from saliencykit.core.errors import GradientError, InputError, ReliabilityWarning
 from saliencykit.explanation.explain_images import explain
 from saliencykit.maskers.realtime.realtime_masker import RealTimeMasker
 from saliencykit.testing.black_boxes import PlantedEvidence, QueryOnly, iou
@@ -14,7 +14,6 @@ from saliencykit.training.fit_masker import fit
 from tests.helpers import seeded
 
 pytest.importorskip("accelerate")
-pytestmark = pytest.mark.filterwarnings("ignore:the masker failed held-out validation")
 FEW = {"steps": 2, "batch_size": 4, "views_per_image": 1}
 
 
@@ -82,7 +81,7 @@ def test_a_poor_stand_in_is_warned_of_and_a_number_is_judged_by_its_variance():
         return np.sin(1e4 * arrays.reshape(len(arrays), -1).sum(1, keepdims=True))
 
     black_box = FunctionBlackBox(noise, size=16, output="score", num_classes=1)
-    with pytest.warns(UserWarning, match=r"predict \d+% of the variance .* fit_surrogate"):
+    with pytest.warns(ReliabilityWarning, match=r"predict \d+% of the variance .* fit_surrogate"):
         masker = fit(black_box, examples(24)[0], encoder=colors(), **FEW)
     assert masker.metadata["training"]["stand_in"]["agreement"] < 0.8
 

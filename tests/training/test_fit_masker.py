@@ -11,7 +11,13 @@ import torch
 from torch import nn
 
 from saliencykit.black_boxes.torch_module import TorchBlackBox
-from saliencykit.core.errors import GradientError, InputError, RegistryError, SaliencyKitError
+from saliencykit.core.errors import (
+    GradientError,
+    InputError,
+    RegistryError,
+    ReliabilityWarning,
+    SaliencyKitError,
+)
 from saliencykit.core.objective import Objective
 from saliencykit.maskers.realtime.encoder import StandaloneEncoder, TrunkEncoder
 from saliencykit.maskers.realtime.realtime_masker import RealTimeMasker
@@ -21,15 +27,11 @@ from saliencykit.testing.unchanged import untouched
 from saliencykit.training import schedule as schedule_module
 from saliencykit.training.fit_masker import fit
 from saliencykit.training.schedule import Schedule
+from tests.helpers import seeded
 
 pytest.importorskip("accelerate")
 # a few steps are too few to pass
-pytestmark = pytest.mark.filterwarnings("ignore:the masker failed held-out validation")
 ROOT = Path(__file__).parents[2]
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def small_encoder(size=16):
@@ -290,9 +292,8 @@ def test_the_papers_literal_weights_come_with_a_warning():
 
 
 def test_a_masker_that_did_not_pass_says_so():
-    with pytest.warns(
-        UserWarning, match=r"failed held-out validation: .* More images or steps help"
-    ):
+    words = r"failed held-out validation: .* More images or steps help"
+    with pytest.warns(ReliabilityWarning, match=words):
         train(steps=1)
 
 

@@ -21,12 +21,9 @@ from saliencykit.testing.unchanged import untouched
 from saliencykit.training.cache import fill_cache, make_views
 from saliencykit.training.loop import Loop
 from saliencykit.training.schedule import Schedule
+from tests.helpers import seeded
 
 accelerate = pytest.importorskip("accelerate")
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def loop(

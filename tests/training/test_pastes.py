@@ -5,10 +5,7 @@ from saliencykit.maskers.realtime.masking_network import masking_network
 from saliencykit.testing.black_boxes import PlantedEvidence
 from saliencykit.training.cache import fill_cache, make_views
 from saliencykit.training.pastes import Layouts, Pastes, make_layouts, make_pastes
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
+from tests.helpers import seeded
 
 
 def pasted(top, left, bottom, right):

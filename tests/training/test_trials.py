@@ -9,12 +9,9 @@ from saliencykit.networks.layer_activations import read_feature_maps
 from saliencykit.networks.split_layer import choose_split_layer
 from saliencykit.testing.black_boxes import PlantedEvidence
 from saliencykit.training.trials import feature_mixing_trial, pixel_trial
+from tests.helpers import seeded
 
 REAL = torch.tensor([True, True, True, False])
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 @pytest.fixture

@@ -20,12 +20,9 @@ from saliencykit.training.validation import (
     top,
     validate,
 )
+from tests.helpers import seeded
 
 GRAY = Constant(color=0.5)
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 class Pixels(Encoder):

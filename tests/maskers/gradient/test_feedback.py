@@ -10,6 +10,7 @@ from saliencykit.core.errors import GradientError, InputError
 from saliencykit.maskers.gradient.feedback import Feedback
 from saliencykit.testing.black_boxes import QueryOnly
 from saliencykit.testing.unchanged import untouched
+from tests.helpers import fixed
 
 IMAGES, LABELS = (
     torch.randn(3, 3, 17, 14, generator=Generator().manual_seed(0)),
@@ -31,12 +32,6 @@ class Net(nn.Module):
     def forward(self, x):
         x = F.max_pool2d(self.act(self.one(x)), 2)
         return self.head(self.act(self.hidden(self.act(self.two(x)).flatten(1))))
-
-
-def seeded(make=Net, seed=2):
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        return make().eval()
 
 
 def scores(masker, model, images=IMAGES, labels=LABELS, **black_box):
@@ -98,7 +93,7 @@ def by_hand(net, image, label, iterations, neuron_cost):
     ("iterations", "neuron_cost"), [(1, 0.0), (2, 0.0), (30, 0.0), (30, 0.002)]
 )
 def test_results_equal_iterations_without_autograd(iterations, neuron_cost):
-    net = seeded()
+    net = fixed(Net, 2)
     attributions = scores(
         Feedback(iterations=iterations, neuron_cost=neuron_cost, tolerance=0.0), net
     )
@@ -112,7 +107,7 @@ def test_results_equal_iterations_without_autograd(iterations, neuron_cost):
 
 
 def test_closing_gates_raises_the_logit():
-    net = seeded()
+    net = fixed(Net, 2)
     for row, label in enumerate(LABELS.tolist()):
         _, history = by_hand(net, IMAGES[row : row + 1], label, 30, 0.0)
         assert history[-1][0] > history[0][0] + 0.1
@@ -121,7 +116,7 @@ def test_closing_gates_raises_the_logit():
 def test_the_first_iteration_is_guided_backpropagation():
     from captum.attr import GuidedBackprop
 
-    net = seeded(
+    net = fixed(
         lambda: nn.Sequential(
             nn.Conv2d(3, 6, 3),
             nn.ReLU(),
@@ -129,7 +124,8 @@ def test_the_first_iteration_is_guided_backpropagation():
             nn.ReLU(),
             nn.Flatten(),
             nn.LazyLinear(4),
-        )
+        ),
+        2,
     )
     with torch.no_grad():
         net(IMAGES)
@@ -142,7 +138,7 @@ def test_the_first_iteration_is_guided_backpropagation():
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, None])
 def test_each_image_has_its_own_iterations(batch_size):
-    net = seeded()
+    net = fixed(Net, 2)
     whole = scores(Feedback(), net)
     assert torch.allclose(scores(Feedback(batch_size=batch_size), net), whole, atol=1e-5)
     assert torch.allclose(
@@ -160,20 +156,22 @@ def test_each_image_has_its_own_iterations(batch_size):
     [F.silu, F.gelu, F.leaky_relu, lambda x: F.relu(x, inplace=True), lambda x: x.relu_(), F.relu6],
 )
 def test_other_and_in_place_activations_are_gated(act):
-    net = seeded(lambda: Net(act)).train()
+    net = fixed(lambda: Net(act), 2).train()
     with untouched("feedback", net, images=IMAGES):
         attributions = scores(Feedback(iterations=3), net)
     assert attributions.shape == (3, 1, 17, 14)
     assert torch.isfinite(attributions).all()
     assert attributions.max() > 0
     if "relu" in getattr(act, "__name__", "lambda") and act is not F.leaky_relu:
-        assert torch.allclose(attributions, scores(Feedback(iterations=3), seeded()), atol=1e-6)
+        assert torch.allclose(
+            attributions, scores(Feedback(iterations=3), fixed(Net, 2)), atol=1e-6
+        )
 
 
 def test_the_mask_is_the_attributions_over_their_maximum():
     with torch.enable_grad():
         output = Feedback().mask(
-            TorchBlackBox(seeded(), size=(17, 14)), IMAGES, LABELS, Generator()
+            TorchBlackBox(fixed(Net, 2), size=(17, 14)), IMAGES, LABELS, Generator()
         )
     assert torch.allclose(
         output.mask, output.attributions / output.attributions.amax((1, 2, 3), keepdim=True)
@@ -195,7 +193,7 @@ def test_errors_name_maskers_that_work(black_box, examples):
     with pytest.raises(InputError, match=r"no ReLU.*rise"):
         scores(Feedback(), nn.Sequential(nn.Flatten(), nn.Linear(3 * 17 * 14, 4)))
     with pytest.raises(InputError, match=r"in place.*rise"):
-        scores(Feedback(), seeded(InPlace))
+        scores(Feedback(), fixed(InPlace, 2))
 
 
 @pytest.mark.parametrize(

@@ -16,16 +16,11 @@ from saliencykit.maskers.gradient.guided_backprop import (
 )
 from saliencykit.testing.black_boxes import PlantedEvidence, QueryOnly, small_network
 from saliencykit.testing.unchanged import untouched
+from tests.helpers import fixed
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*(hooks|require).*:UserWarning")
 LABELS = torch.tensor([2, 0, 1])
 METHODS = {"guided": captum.attr.GuidedBackprop, "deconvolution": captum.attr.Deconvolution}
-
-
-def seeded(build):
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return build().eval()
 
 
 def images(side=16):
@@ -34,7 +29,7 @@ def images(side=16):
 
 def exactly(build):
     """The seeded model in float64: no rounding flips a ReLU."""
-    return seeded(build).double()
+    return fixed(build).double()
 
 
 def scores(model, rule="guided", x=None, **options):
@@ -217,8 +212,8 @@ def test_guided_grad_cam_is_captums():
 )
 def test_models_without_relus_or_with_other_activations_are_refused(activation, message):
     with pytest.raises(InputError, match=f"{message}.*. Use masker='gradient'"):
-        scores(seeded(lambda: Net(activation)))
-    mixed = seeded(
+        scores(fixed(lambda: Net(activation)))
+    mixed = fixed(
         lambda: nn.Sequential(
             nn.Conv2d(3, 4, 3),
             nn.ReLU(),
@@ -247,11 +242,11 @@ def test_models_without_relus_or_with_other_activations_are_refused(activation, 
     ],
 )
 def test_gates_bounds_that_are_not_reached_and_masks_are_no_activations(linear):
-    assert scores(seeded(lambda: Net(lambda x: F.relu(linear(x))))).any()
+    assert scores(fixed(lambda: Net(lambda x: F.relu(linear(x))))).any()
 
 
 def test_models_whose_relus_cannot_be_intercepted_are_refused():
-    script = torch.jit.trace(seeded(lambda: Net(nn.ReLU())), images()[:1])
+    script = torch.jit.trace(fixed(lambda: Net(nn.ReLU())), images()[:1])
     with pytest.raises(InputError, match="rules for ReLUs, and"):
         scores(script)
 

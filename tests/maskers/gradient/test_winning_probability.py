@@ -11,6 +11,7 @@ from saliencykit.core.errors import InputError
 from saliencykit.maskers.gradient.winning_probability import marginal_winning_probability
 from saliencykit.networks.feature_map import FeatureMap
 from saliencykit.testing.unchanged import untouched
+from tests.helpers import fixed
 
 IMAGES = torch.rand(2, 3, 12, 12, generator=Generator().manual_seed(0))
 
@@ -38,12 +39,6 @@ class Net(nn.Module):
         x = torch.cat([x, self.three(y).relu()], 1)
         x = x * torch.sigmoid(x.mean((2, 3), keepdim=True))
         return self.head(F.adaptive_avg_pool2d(x, 2).flatten(1))
-
-
-def seeded(make, seed=1):
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        return make().eval()
 
 
 def probability(model, layer, images=IMAGES, labels=(0, 2), dual=False):
@@ -118,7 +113,7 @@ def by_hand(net, image, label, sign=1):
 
 @pytest.mark.parametrize("sign", [1, -1])
 def test_results_equal_a_walk_in_numpy(sign):
-    net = seeded(Net)
+    net = fixed(Net, 1)
     result = probability(net, "first", dual=True)
     ours = (result.own if sign == 1 else result.dual).double().numpy()
     for row, label in enumerate((0, 2)):
@@ -157,7 +152,7 @@ def test_a_maximum_passes_all_to_its_winner_and_a_parallel_branch_gets_its_share
         def forward(self, x):
             return self.head((self.right(x).relu() + self.left(x).relu()).amax((2, 3)))
 
-    net = seeded(Branches)
+    net = fixed(Branches, 1)
     left, right = probability(net, "left").own, probability(net, "right").own
     assert torch.allclose(left.sum((1, 2, 3)) + right.sum((1, 2, 3)), torch.ones(2), atol=1e-5)
     assert 0 < left.sum((1, 2, 3)).min() < 1
@@ -184,7 +179,7 @@ def test_a_gate_counts_as_a_weight(write):
             gate = torch.softmax(torch.einsum("bchw->bc", x) @ self.squeeze.weight, 1)
             return self.head(write(x, gate[:, :, None, None]).flatten(1))
 
-    net = seeded(Gated)
+    net = fixed(Gated, 1)
     with torch.no_grad():
         x = net.start(IMAGES).relu()
         gate = torch.softmax(x.sum((2, 3)) @ net.squeeze.weight, 1)[:, :, None, None]
@@ -202,7 +197,7 @@ def test_a_batch_norm_is_folded_into_its_convolution(training):
             *(nn.Linear(512, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3)),
         )
 
-    net, plain = seeded(make), seeded(make)
+    net, plain = fixed(make, 1), fixed(make, 1)
     with torch.no_grad():
         for norm, conv in ((3, 2), (7, 6)):
             net[norm].weight.copy_(torch.tensor([1.0, -1, 2, -0.5, 0.1, -3, 1, 0.7]))
@@ -287,7 +282,7 @@ def test_the_sum_is_1_in_every_layer_of_every_family(name):
     from saliencykit.networks.map_layout import feature_maps_in
     from saliencykit.networks.module_calls import record_calls
 
-    net = seeded(lambda: any_model(name))
+    net = fixed(lambda: any_model(name), 1)
     size = 128 if name == "dla34" else 80  # its sides are halved five times
     images = torch.rand(2, 3, size, size, generator=Generator().manual_seed(3))
     black_box = TorchBlackBox(net, size=size)

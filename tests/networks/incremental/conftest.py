@@ -8,13 +8,7 @@ from saliencykit.networks.incremental.filled_windows import FilledWindows, Windo
 from saliencykit.networks.incremental.graph_tracing import record_trace
 from saliencykit.networks.incremental.receptive_cone import ConePlan, build_cone
 from saliencykit.networks.incremental.runner import Runner
-
-
-def seeded(make):
-    """A network with weights that depend on nothing."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return make().eval()
+from tests.helpers import fixed
 
 
 @pytest.fixture
@@ -40,7 +34,7 @@ def both(grid):
     def answer(
         make, size=(19, 23), window=5, stride=3, groups=3, windows=None, regions=None, channels=3
     ):
-        net = seeded(make).double()
+        net = fixed(make).double()
         images = torch.rand(
             2, channels, *size, generator=Generator().manual_seed(1), dtype=torch.float64
         )
