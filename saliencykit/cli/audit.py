@@ -11,21 +11,19 @@ from saliencykit.core.errors import InputError
 
 
 def audit(
-    directory: Annotated[
-        Path, typer.Argument(help="The --output of explain: one explanation, or a run.")
-    ],
-    sanity: Annotated[
-        Path | None,
-        typer.Option(help="The --output of sanity-check for the same model and masker."),
-    ] = None,
-    verify: Annotated[
-        bool, typer.Option("--verify", help="Check the files against the record.")
-    ] = False,
-    seal: Annotated[
-        str | None, typer.Option(help="With --verify: the seal that you kept elsewhere.")
-    ] = None,
+    directory: Annotated[Path, typer.Argument()],
+    sanity: Path | None = None,
+    verify: bool = False,
+    seal: str | None = None,
 ) -> None:
-    """Record what explanations rest on, and seal their files; --verify lists changed files."""
+    """Record what explanations rest on, and seal their files; --verify lists changed files.
+
+    Args:
+        directory: The --output of explain: one explanation, or a run.
+        sanity: The --output of sanity-check for the same model and masker.
+        verify: Check the files against the record.
+        seal: With --verify: the seal that you kept elsewhere.
+    """
     if verify:
         if sanity is not None:
             raise InputError("--sanity goes into a new record; leave it out with --verify.")

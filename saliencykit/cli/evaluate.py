@@ -2,95 +2,57 @@
 
 import time
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated
 
 import typer
 
 from saliencykit.cli import workflows
 from saliencykit.cli.console import complain, emit_json, progress, say
-from saliencykit.cli.options import (
-    AsJson,
-    BatchSize,
-    Data,
-    Device,
-    Model,
-    PixelRange,
-    Resume,
-    Seed,
-    is_main_process,
-    resumable,
-)
+from saliencykit.cli.options import is_main_process, resumable
 from saliencykit.cli.score_tables import print_by_class, print_scores
 from saliencykit.core.errors import InputError
 from saliencykit.evaluation.score_summary import as_objects
 
 DEFAULT_METRICS = (
-    "insertion",
-    "deletion",
-    "area-curves",
-    "saliency-score",
-    "localization",
-    "pointing-game",
+    *("insertion", "deletion", "area-curves", "saliency-score"),
+    *("localization", "pointing-game"),
 )
-
-Maskers: TypeAlias = Annotated[
-    list[str] | None,
-    typer.Option(
-        help="Masker, e.g. rise:samples=500, or NAME=MASKER; repeatable. Default: as explain."
-    ),
-]
-Metrics: TypeAlias = Annotated[
-    list[str] | None,
-    typer.Option(
-        help=f"Metric; repeatable. Default: {', '.join(DEFAULT_METRICS)}.", show_default=False
-    ),
-]
-Output: TypeAlias = Annotated[Path, typer.Option(help="Run directory.")]
-Labels: TypeAlias = Annotated[Path | None, typer.Option(help="CSV file of labels by image.")]
-Boxes: TypeAlias = Annotated[
-    Path | None,
-    typer.Option(help="Bounding boxes: directory of XML files, or a LOC_val_solution.csv."),
-]
-Inside: TypeAlias = Annotated[
-    Path | None,
-    typer.Option(
-        help="Directory of images named like the data's, white where the evidence should be: "
-        "energy-pointing-game is then the share of the mask inside."
-    ),
-]
-ByClass: TypeAlias = Annotated[
-    bool, typer.Option("--by-class", help="Also print the first score of each metric by class.")
-]
-MaxImages: TypeAlias = Annotated[int | None, typer.Option(help="Maximum number of images.", min=1)]
-Baselines: TypeAlias = Annotated[
-    bool, typer.Option(help="Also score center box, whole image, random map and Grad-CAM.")
-]
-ReportImages: TypeAlias = Annotated[
-    int, typer.Option(help="Number of images whose masks are kept for the report.", min=0)
-]
 
 
 def evaluate(
-    data: Data,
-    model: Model = "demo",
-    masker: Maskers = None,
-    metric: Metrics = None,
-    output: Output = Path("run"),
-    labels: Labels = None,
-    boxes: Boxes = None,
-    inside: Inside = None,
-    by_class: ByClass = False,
-    max_images: MaxImages = None,
-    baselines: Baselines = True,
-    report_images: ReportImages = 12,
-    batch_size: BatchSize = 16,
-    pixel_range: PixelRange = None,
-    device: Device = "auto",
-    seed: Seed = 0,
-    resume: Resume = True,
-    as_json: AsJson = False,
+    data: str,
+    model: str = "demo",
+    masker: list[str] | None = None,
+    metric: list[str] | None = None,
+    output: Path = Path("run"),
+    labels: Path | None = None,
+    boxes: Path | None = None,
+    inside: Path | None = None,
+    by_class: bool = False,
+    max_images: int | None = None,
+    baselines: bool = True,
+    report_images: Annotated[int, typer.Option(min=0)] = 12,
+    batch_size: int = 16,
+    pixel_range: tuple[float, float] | None = None,
+    device: str = "auto",
+    seed: int = 0,
+    resume: bool = True,
+    as_json: bool = False,
 ) -> None:
-    """Score maskers on a data set, with baselines and 95% confidence intervals."""
+    """Score maskers on a data set, with baselines and 95% confidence intervals.
+
+    Args:
+        masker: Masker, e.g. rise:samples=500, or NAME=MASKER; repeatable. Default: as explain.
+        metric: Metric; repeatable. Default: insertion, deletion, area-curves, saliency-score,
+            localization, pointing-game.
+        output: Run directory.
+        boxes: Bounding boxes: directory of XML files, or a LOC_val_solution.csv.
+        inside: Directory of images named like the data's, white where the evidence should be:
+            energy-pointing-game is then the share of the mask inside.
+        by_class: Also print the first score of each metric by class.
+        baselines: Also score center box, whole image, random map and Grad-CAM.
+        report_images: Number of images whose masks are kept for the report.
+    """
     workflows.use_idle_cores()
     started = time.perf_counter()
     main = is_main_process()

@@ -3,23 +3,14 @@
 import time
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
 
 from saliencykit.cli import explain_dataset, explain_video, workflows
 from saliencykit.cli.console import emit_json, number, print_table, progress, say
-from saliencykit.cli.options import (
-    AsJson,
-    Device,
-    Model,
-    PixelRange,
-    Repeats,
-    Seed,
-    as_label,
-    output_directory,
-)
+from saliencykit.cli.options import as_label, output_directory
 from saliencykit.core.errors import InputError
 
 
@@ -31,90 +22,77 @@ class Style(Enum):
     KEPT = "kept"
 
 
-Inputs: TypeAlias = Annotated[
-    list[str] | None,
-    typer.Argument(help="Image files, or one directory, CSV file or video. Default: a demo photo."),
-]
-Classes: TypeAlias = Annotated[
-    list[str] | None,
-    typer.Option(
-        help="Class to explain, by index or name; repeatable. Default: the predicted class."
+PANELS = {
+    "For a directory or CSV file": (
+        *("labels", "max_images", "batch_size", "map_dtype", "overlays", "num_workers", "resume"),
+        *("shard", "form", "engine", "ray_address"),
     ),
-]
-Against: TypeAlias = Annotated[
-    str | None, typer.Option(help="Explain why the class and not this one: an index or a name.")
-]
-Regions: TypeAlias = Annotated[
-    int, typer.Option(help="Number of regions that do not overlap, for image files.", min=1)
-]
-Sufficient: TypeAlias = Annotated[
-    bool,
-    typer.Option("--sufficient", help="Find the smallest region that is enough: 10 more queries."),
-]
-Destroying: TypeAlias = Annotated[
-    bool,
-    typer.Option(
-        "--destroying",
-        help="Find the smallest region whose removal loses the class: 10 more queries.",
-    ),
-]
-Masker: TypeAlias = Annotated[
-    str | None, typer.Option(help="Attribution method, e.g. rise:samples=500. See `plugins list`.")
-]
-Refine: TypeAlias = Annotated[
-    int,
-    typer.Option(help="Steps of `iterative` from the masker's mask; ten are a good number.", min=0),
-]
-Budget: TypeAlias = Annotated[
-    float | None,
-    typer.Option(help="Area of every mask, e.g. 0.1 of the image. Default: the masker's choice."),
-]
-Alternative: TypeAlias = Annotated[
-    str | None,
-    typer.Option(help="What fills removed pixels in the verification, e.g. blur:sigma=11."),
-]
-Output: TypeAlias = Annotated[Path, typer.Option(help="Directory for the results.")]
-Drawn: TypeAlias = Annotated[Style, typer.Option(help="How overlays of images are drawn.")]
-Verify: TypeAlias = Annotated[
-    bool, typer.Option(help="Query the model with the mask kept and with it removed.")
-]
+    "For a video": ("fps", "smoothing"),
+}
+"""Of the help: options that are of no use for image files."""
 
 
 def explain(
-    images: Inputs = None,
-    model: Model = "demo",
-    label: Classes = None,
-    against: Against = None,
-    regions: Regions = 1,
-    sufficient: Sufficient = False,
-    destroying: Destroying = False,
-    masker: Masker = None,
-    refine: Refine = 0,
-    budget: Budget = None,
-    alternative: Alternative = None,
-    pixel_range: PixelRange = None,
-    device: Device = "auto",
-    seed: Seed = 0,
-    output: Output = Path("explanation"),
-    style: Drawn = Style.OUTLINE,
-    as_json: AsJson = False,
-    verify: Verify = True,
-    repeats: Repeats = 1,
-    labels: explain_dataset.Labels = None,
-    max_images: explain_dataset.MaxImages = None,
-    batch_size: explain_dataset.BatchSize = 16,
-    map_dtype: explain_dataset.MapDtype = "uint8",
-    overlays: explain_dataset.Overlays = 24,
-    num_workers: explain_dataset.NumWorkers = None,
-    resume: explain_dataset.Resume = True,
-    shard: explain_dataset.Shard = None,
-    form: explain_dataset.Format = None,
-    engine: explain_dataset.Engine = None,
-    ray_address: explain_dataset.RayAddress = None,
-    fps: explain_video.Fps = None,
-    smoothing: explain_video.Smoothing = 0.75,
+    images: Annotated[list[str] | None, typer.Argument()] = None,
+    model: str = "demo",
+    label: list[str] | None = None,
+    against: str | None = None,
+    regions: Annotated[int, typer.Option(min=1)] = 1,
+    sufficient: bool = False,
+    destroying: bool = False,
+    masker: str | None = None,
+    refine: Annotated[int, typer.Option(min=0)] = 0,
+    budget: float | None = None,
+    alternative: str | None = None,
+    pixel_range: tuple[float, float] | None = None,
+    device: str = "auto",
+    seed: int = 0,
+    output: Path = Path("explanation"),
+    style: Style = Style.OUTLINE,
+    as_json: bool = False,
+    verify: bool = True,
+    repeats: Annotated[int, typer.Option(min=1)] = 1,
+    labels: Path | None = None,
+    max_images: int | None = None,
+    batch_size: int = 16,
+    map_dtype: str = "uint8",
+    overlays: Annotated[int, typer.Option(min=0)] = 24,
+    num_workers: Annotated[int | None, typer.Option(min=0)] = None,
+    resume: bool = True,
+    shard: str | None = None,
+    form: Annotated[str | None, typer.Option("--format")] = None,
+    engine: str | None = None,
+    ray_address: str | None = None,
+    fps: float | None = None,
+    smoothing: float = 0.75,
 ) -> None:
-    """Explain which pixels a prediction rests on: overlays, masks, and what they keep and drop."""
+    """Explain which pixels a prediction rests on: overlays, masks, and what they keep and drop.
+
+    Args:
+        images: Image files, or one directory, CSV file or video. Default: a demo photo.
+        label: Class to explain, by index or name; repeatable. Default: the predicted class.
+        against: Explain why the class and not this one: an index or a name.
+        regions: Number of regions that do not overlap, for image files.
+        sufficient: Find the smallest region that is enough: 10 more queries.
+        destroying: Find the smallest region whose removal loses the class: 10 more queries.
+        masker: Attribution method, e.g. rise:samples=500. See `plugins list`.
+        refine: Steps of `iterative` from the masker's mask; ten are a good number.
+        budget: Area of every mask, e.g. 0.1 of the image. Default: the masker's choice.
+        alternative: What fills removed pixels in the verification, e.g. blur:sigma=11.
+        output: Directory for the results.
+        style: How overlays of images are drawn.
+        verify: Query the model with the mask kept and with it removed.
+        repeats: Queries to average, for models that are not deterministic.
+        map_dtype: Data type of stored maps: uint8 or float16.
+        overlays: Number of overlay images to write.
+        num_workers: Number of threads that read images.
+        shard: Part of the images, 3/64 from 0/64 on; auto or auto/64 in a job array. See merge.
+        form: Format of rows and masks: jsonl or parquet.
+        engine: Explain on a cluster: ray. --num-workers is then the number of shards at a time.
+        ray_address: Running Ray cluster, e.g. auto or 10.0.0.1:6379. Default: one of this machine.
+        fps: Maximum number of explained frames per second.
+        smoothing: Weight of the previous, motion-compensated mask, in [0, 1); 0: none.
+    """
     shared: dict[str, Any] = {"model": model, "masker": masker, "budget": budget, "seed": seed}
     shared |= {"output": output, "device": device, "as_json": as_json}
     shared["pixel_range"] = pixel_range

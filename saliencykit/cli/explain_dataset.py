@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from typing import Any
 
 import typer
 
@@ -22,59 +22,6 @@ from saliencykit.cli.options import as_label, is_main_process, resumable
 from saliencykit.core.errors import InputError
 
 _MAX_REASONS = 5
-_PANEL = "For a directory or CSV file"
-
-Labels: TypeAlias = Annotated[
-    Path | None, typer.Option(help="CSV file of labels by image.", rich_help_panel=_PANEL)
-]
-MaxImages: TypeAlias = Annotated[
-    int | None, typer.Option(help="Maximum number of images.", min=1, rich_help_panel=_PANEL)
-]
-BatchSize: TypeAlias = Annotated[
-    int, typer.Option(help="Batch size.", min=1, rich_help_panel=_PANEL)
-]
-MapDtype: TypeAlias = Annotated[
-    str, typer.Option(help="Data type of stored maps: uint8 or float16.", rich_help_panel=_PANEL)
-]
-Overlays: TypeAlias = Annotated[
-    int, typer.Option(help="Number of overlay images to write.", min=0, rich_help_panel=_PANEL)
-]
-NumWorkers: TypeAlias = Annotated[
-    int | None,
-    typer.Option(help="Number of threads that read images.", min=0, rich_help_panel=_PANEL),
-]
-Resume: TypeAlias = Annotated[
-    bool, typer.Option(help="Resume from existing results.", rich_help_panel=_PANEL)
-]
-
-
-Shard: TypeAlias = Annotated[
-    str | None,
-    typer.Option(
-        help="Part of the images, 3/64 from 0/64 on; auto or auto/64 in a job array. See merge.",
-        rich_help_panel=_PANEL,
-    ),
-]
-Format: TypeAlias = Annotated[
-    str | None,
-    typer.Option(
-        "--format", help="Format of rows and masks: jsonl or parquet.", rich_help_panel=_PANEL
-    ),
-]
-Engine: TypeAlias = Annotated[
-    str | None,
-    typer.Option(
-        help="Explain on a cluster: ray. --num-workers is then the number of shards at a time.",
-        rich_help_panel=_PANEL,
-    ),
-]
-RayAddress: TypeAlias = Annotated[
-    str | None,
-    typer.Option(
-        help="Running Ray cluster, e.g. auto or 10.0.0.1:6379. Default: one of this machine.",
-        rich_help_panel=_PANEL,
-    ),
-]
 
 
 def is_dataset(images: Sequence[str] | None) -> bool:

@@ -4,7 +4,6 @@ from collections import deque
 from collections.abc import Generator, Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import Annotated, TypeAlias
 
 import typer
 
@@ -13,19 +12,6 @@ from saliencykit.cli.console import Update, complain, emit_json, progress
 from saliencykit.cli.options import as_label
 from saliencykit.cli.video_summary import VideoSummary, frame_rate_note
 from saliencykit.core.errors import InputError
-
-_PANEL = "For a video"
-Fps: TypeAlias = Annotated[
-    float | None,
-    typer.Option(help="Maximum number of explained frames per second.", rich_help_panel=_PANEL),
-]
-Smoothing: TypeAlias = Annotated[
-    float,
-    typer.Option(
-        help="Weight of the previous, motion-compensated mask, in [0, 1); 0: none.",
-        rich_help_panel=_PANEL,
-    ),
-]
 
 STOPPED_EARLY = 3
 """Exit code for an incomplete video: the input is damaged, or the disk is full."""

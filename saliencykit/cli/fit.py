@@ -8,46 +8,39 @@ import typer
 
 from saliencykit.cli import workflows
 from saliencykit.cli.console import progress, say
-from saliencykit.cli.options import (
-    Device,
-    Model,
-    PixelRange,
-    Resume,
-    Seed,
-    is_main_process,
-    resumable,
-    training_directory,
-)
+from saliencykit.cli.options import is_main_process, resumable, training_directory
 
 
 def fit(
-    data: Annotated[str, typer.Option(help="Directory of training images; no labels needed.")],
-    model: Model = "demo",
-    output: Annotated[
-        Path, typer.Option(help="File of the masker; checkpoints go beside it.")
-    ] = Path("masker.safetensors"),
-    area: Annotated[
-        float | None,
-        typer.Option(help="Target mean area of the masks, e.g. 0.3. Default: the objective's."),
-    ] = None,
-    objective: Annotated[
-        str, typer.Option(help="masking-network, paper-mean, authors, paper, or terms joined by +.")
-    ] = "masking-network",
-    alternative: Annotated[str, typer.Option(help="What fills removed pixels.")] = "choice",
-    encoder: Annotated[str, typer.Option(help="auto, trunk, own, paper, or a network.")] = "auto",
-    steps: Annotated[
-        int | None, typer.Option(help="Training steps. Default: from the number of images.", min=1)
-    ] = None,
-    batch_size: Annotated[int, typer.Option(help="Batch size.", min=2)] = 16,
-    mixed_precision: Annotated[str, typer.Option(help="no or bf16.")] = "no",
-    pixel_range: PixelRange = None,
-    device: Device = "auto",
-    seed: Seed = 0,
-    resume: Resume = True,
+    data: str,
+    model: str = "demo",
+    output: Path = Path("masker.safetensors"),
+    area: float | None = None,
+    objective: str = "masking-network",
+    alternative: str = "choice",
+    encoder: str = "auto",
+    steps: Annotated[int | None, typer.Option(min=1)] = None,
+    batch_size: Annotated[int, typer.Option(min=2)] = 16,
+    mixed_precision: str = "no",
+    pixel_range: tuple[float, float] | None = None,
+    device: str = "auto",
+    seed: int = 0,
+    resume: bool = True,
 ) -> None:
     """Train a masker for a model: one forward pass then gives prediction and mask.
 
     This takes minutes on a CPU.
+
+    Args:
+        data: Directory of training images; no labels needed.
+        output: File of the masker; checkpoints go beside it.
+        area: Target mean area of the masks, e.g. 0.3. Default: the objective's.
+        objective: masking-network, paper-mean, authors, paper, or terms joined by +.
+        alternative: What fills removed pixels.
+        encoder: auto, trunk, own, paper, or a network.
+        steps: Training steps. Default: from the number of images.
+        batch_size: Batch size.
+        mixed_precision: no or bf16.
     """
     directory = training_directory(output)
     workflows.use_idle_cores()

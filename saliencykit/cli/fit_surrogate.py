@@ -9,37 +9,37 @@ import typer
 
 from saliencykit.cli import workflows
 from saliencykit.cli.console import emit_json, print_table, progress, say
-from saliencykit.cli.options import AsJson, Device, PixelRange, Seed, resumable, training_directory
+from saliencykit.cli.options import resumable, training_directory
 
 
 def fit_surrogate(
-    data: Annotated[
-        str, typer.Option(help="Directory of images like those to be explained; no labels needed.")
-    ],
-    model: Annotated[str, typer.Option(help="The model that can only be queried.")],
-    output: Annotated[
-        Path, typer.Option(help="File of the surrogate; the model's outputs go beside it.")
-    ] = Path("surrogate.safetensors"),
-    queries: Annotated[
-        int, typer.Option(help="Maximum number of images to query the model with.", min=50)
-    ] = 5000,
-    network: Annotated[
-        str, typer.Option(help="own (small, untrained), timm:NAME, or timm:NAME,pretrained=false.")
-    ] = "own",
-    alternative: Annotated[str, typer.Option(help="What fills masked pixels.")] = "choice",
-    steps: Annotated[
-        int | None, typer.Option(help="Training steps. Default: from the number of queries.", min=1)
-    ] = None,
-    batch_size: Annotated[int, typer.Option(help="Batch size.", min=2)] = 64,
-    pixel_range: PixelRange = None,
-    device: Device = "auto",
-    seed: Seed = 0,
-    resume: Annotated[
-        bool, typer.Option(help="Reuse the model's outputs of an interrupted call.")
-    ] = True,
-    as_json: AsJson = False,
+    data: str,
+    model: str,
+    output: Path = Path("surrogate.safetensors"),
+    queries: Annotated[int, typer.Option(min=50)] = 5000,
+    network: str = "own",
+    alternative: str = "choice",
+    steps: Annotated[int | None, typer.Option(min=1)] = None,
+    batch_size: Annotated[int, typer.Option(min=2)] = 64,
+    pixel_range: tuple[float, float] | None = None,
+    device: str = "auto",
+    seed: int = 0,
+    resume: bool = True,
+    as_json: bool = False,
 ) -> None:
-    """Distill a query-only model into a small network, so that a masker can be trained on it."""
+    """Distill a query-only model into a small network, so that a masker can be trained on it.
+
+    Args:
+        data: Directory of images like those to be explained; no labels needed.
+        model: The model that can only be queried.
+        output: File of the surrogate; the model's outputs go beside it.
+        queries: Maximum number of images to query the model with.
+        network: own (small, untrained), timm:NAME, or timm:NAME,pretrained=false.
+        alternative: What fills masked pixels.
+        steps: Training steps. Default: from the number of queries.
+        batch_size: Batch size.
+        resume: Reuse the model's outputs of an interrupted call.
+    """
     directory = training_directory(output)
     workflows.use_idle_cores()
     started = time.perf_counter()

@@ -4,6 +4,7 @@ import io
 import os
 import sys
 import warnings
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -13,11 +14,12 @@ from saliencykit.cli import plugins
 from saliencykit.cli.app import app as serve_app
 from saliencykit.cli.audit import audit
 from saliencykit.cli.calibrate import calibrate
+from saliencykit.cli.command_options import add_command
 from saliencykit.cli.compare import compare
 from saliencykit.cli.console import complain, warn
 from saliencykit.cli.doctor import doctor
 from saliencykit.cli.evaluate import evaluate
-from saliencykit.cli.explain import explain
+from saliencykit.cli.explain import PANELS, explain
 from saliencykit.cli.export import export
 from saliencykit.cli.fit import fit
 from saliencykit.cli.fit_surrogate import fit_surrogate
@@ -33,24 +35,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for _command in (
-    explain,
-    plan,
-    merge,
-    export,
-    fit,
-    fit_surrogate,
-    calibrate,
-    evaluate,
-    compare,
-    report,
-    sanity_check,
-    audit,
-):
-    app.command()(_command)
-app.command("app")(serve_app)
+add_command(app, explain, panels=PANELS)
+_COMMANDS: tuple[Callable[..., None], ...] = (
+    *(plan, merge, export, fit, fit_surrogate, calibrate, evaluate, compare, report),
+    *(sanity_check, audit, serve_app, doctor),
+)
+for _command in _COMMANDS:
+    add_command(app, _command)
 app.add_typer(plugins.app, name="plugins")
-app.command()(doctor)
 
 
 @app.callback(invoke_without_command=True)

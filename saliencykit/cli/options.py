@@ -1,4 +1,4 @@
-"""Options and steps that several commands share."""
+"""Steps that several commands share."""
 
 import os
 import re
@@ -6,39 +6,10 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, TypeAlias
-
-import typer
 
 from saliencykit.cli.console import complain
 from saliencykit.core.errors import InputError
 from saliencykit.storage.atomic_files import writable
-
-_IMAGES = "a directory, CSV file, voc:DIRECTORY or coco:DIRECTORY,annotations=FILE"
-_MODEL = (
-    "Model, e.g. demo, timm:resnet18, transformers:google/vit-base-patch16-224, or the file of a "
-    "surrogate."
-)
-
-Data: TypeAlias = Annotated[str, typer.Option(help=f"Images: {_IMAGES}.")]
-Model: TypeAlias = Annotated[str, typer.Option(help=_MODEL)]
-Device: TypeAlias = Annotated[str, typer.Option(help="Device: auto, cpu, cuda, cuda:1, mps.")]
-Seed: TypeAlias = Annotated[int, typer.Option(help="Random seed.", min=0)]
-BatchSize: TypeAlias = Annotated[int, typer.Option(help="Batch size.", min=1)]
-Repeats: TypeAlias = Annotated[
-    int, typer.Option(help="Queries to average, for models that are not deterministic.", min=1)
-]
-PixelRange: TypeAlias = Annotated[
-    tuple[float, float] | None,
-    typer.Option(
-        help="Values of black and white in images of more than 8 bits, e.g. 0 4095. Default: what "
-        "the file declares."
-    ),
-]
-Resume: TypeAlias = Annotated[bool, typer.Option(help="Resume from existing results.")]
-AsJson: TypeAlias = Annotated[
-    bool, typer.Option("--json", help="Print the result as JSON on stdout, and nothing else.")
-]
 
 
 def as_label(text: str | None) -> int | str | None:

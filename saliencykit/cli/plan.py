@@ -9,30 +9,40 @@ import typer
 
 from saliencykit.cli import workflows
 from saliencykit.cli.console import complain, emit_json, print_table, say
-from saliencykit.cli.options import AsJson, BatchSize, Data, Model, PixelRange, as_label
+from saliencykit.cli.options import as_label
 
 _ARRAY = 64  # jobs
 
 
 def plan(
-    data: Data,
-    model: Model = "demo",
-    masker: Annotated[str | None, typer.Option(help="As for explain.")] = None,
-    budget: Annotated[float | None, typer.Option(help="As for explain.")] = None,
-    alternative: Annotated[str | None, typer.Option(help="As for explain.")] = None,
-    label: Annotated[str | None, typer.Option(help="As for explain.")] = None,
-    images: Annotated[
-        int | None, typer.Option(help="Number of images; default: those in the data.", min=1)
-    ] = None,
-    sufficient: Annotated[bool, typer.Option("--sufficient", help="As for explain.")] = False,
-    destroying: Annotated[bool, typer.Option("--destroying", help="As for explain.")] = False,
-    verify: Annotated[bool, typer.Option(help="As for explain.")] = True,
-    batch_size: BatchSize = 16,
-    pixel_range: PixelRange = None,
-    output: Annotated[Path, typer.Option(help="Run directory of the commands.")] = Path("run"),
-    as_json: AsJson = False,
+    data: str,
+    model: str = "demo",
+    masker: str | None = None,
+    budget: float | None = None,
+    alternative: str | None = None,
+    label: str | None = None,
+    images: Annotated[int | None, typer.Option(min=1)] = None,
+    sufficient: bool = False,
+    destroying: bool = False,
+    verify: bool = True,
+    batch_size: int = 16,
+    pixel_range: tuple[float, float] | None = None,
+    output: Path = Path("run"),
+    as_json: bool = False,
 ) -> None:
-    """Measure 32 images, and print time, memory, bytes and commands for many."""
+    """Measure 32 images, and print time, memory, bytes and commands for many.
+
+    Args:
+        masker: As for explain.
+        budget: As for explain.
+        alternative: As for explain.
+        label: As for explain.
+        images: Number of images; default: those in the data.
+        sufficient: As for explain.
+        destroying: As for explain.
+        verify: As for explain.
+        output: Run directory of the commands.
+    """
     gpu = workflows.best_device().startswith("cuda")
     found = workflows.plan_run(
         workflows.black_box_on_device(model, "cpu", pixel_range),

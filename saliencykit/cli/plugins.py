@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from saliencykit.cli import workflows
+from saliencykit.cli.command_options import add_command
 from saliencykit.cli.console import console, print_table, say
 from saliencykit.core.visible_text import visible
 
@@ -50,12 +51,13 @@ def list_plugins() -> None:
     print_table(("plugin", "from", "state"), states, left=3)
 
 
-@app.command()
-def new(
-    name: Annotated[str, typer.Argument(help="Name of the package, e.g. my-plugin.")],
-    into: Annotated[Path, typer.Option(help="Directory to create it in.")] = Path(),
-) -> None:
-    """Create a plugin package from a template: one example of each kind of part, with tests."""
+def new(name: Annotated[str, typer.Argument()], into: Path = Path()) -> None:
+    """Create a plugin package from a template: one example of each kind of part, with tests.
+
+    Args:
+        name: Name of the package, e.g. my-plugin.
+        into: Directory to create it in.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a broken plugin has nothing to do with a new one
         made = workflows.new_plugin(name, into)
@@ -66,6 +68,9 @@ def new(
     say(f"  pip install -e {directory if is_path else f'./{directory}'}")
     say(f"  python -m pytest {directory}")
     say(f"  saliencykit explain --masker {made.plugin}/peephole")
+
+
+add_command(app, new)
 
 
 def _first_sentence(factory: object) -> str:

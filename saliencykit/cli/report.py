@@ -9,16 +9,13 @@ from saliencykit.cli import workflows
 from saliencykit.cli.console import say
 
 
-def report(
-    run: Annotated[
-        Path,
-        typer.Argument(help="Directory of an evaluation, an explained data set or an explanation."),
-    ],
-    output: Annotated[
-        Path | None, typer.Option(help="The page. Default: report.html in the directory.")
-    ] = None,
-) -> None:
-    """Write a self-contained HTML page: images with masks, curves, tables, settings."""
+def report(run: Annotated[Path, typer.Argument()], output: Path | None = None) -> None:
+    """Write a self-contained HTML page: images with masks, curves, tables, settings.
+
+    Args:
+        run: Directory of an evaluation, an explained data set or an explanation.
+        output: The page. Default: report.html in the directory.
+    """
     written = workflows.write_report(_load(run), run / "report.html" if output is None else output)
     size = written.stat().st_size
     say(f"wrote {written}, {f'{size / 1e6:.1f} MB' if size >= 1e5 else f'{size / 1e3:.0f} kB'}")

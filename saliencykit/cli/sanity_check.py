@@ -8,7 +8,6 @@ import typer
 
 from saliencykit.cli import workflows
 from saliencykit.cli.console import emit_json, print_table, progress, say
-from saliencykit.cli.options import AsJson, BatchSize, Data, Device, Model, PixelRange, Seed
 from saliencykit.core.errors import InputError
 from saliencykit.storage.atomic_files import writable
 
@@ -20,42 +19,31 @@ _VERDICTS = {
 
 
 def sanity_check(
-    data: Data,
-    model: Model = "demo",
-    masker: Annotated[
-        str | None,
-        typer.Option(help="Masker, e.g. grad-cam. Default: the one trained for this model."),
-    ] = None,
-    check: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="wrong-label, class-leakage, model-randomization; repeatable. "
-            "Default: all that apply.",
-            show_default=False,
-        ),
-    ] = None,
-    randomize: Annotated[
-        str, typer.Option(help="What is randomized in a copy of the model: head or weights.")
-    ] = "head",
-    steps: Annotated[
-        int | None,
-        typer.Option(
-            help="Steps of each training on a randomized model. Default: as in fit.", min=1
-        ),
-    ] = None,
-    max_images: Annotated[
-        int, typer.Option(help="Maximum number of images, evenly spaced.", min=2)
-    ] = 300,
-    batch_size: BatchSize = 16,
-    pixel_range: PixelRange = None,
-    device: Device = "auto",
-    seed: Seed = 0,
-    output: Annotated[
-        Path | None, typer.Option(help="JSON file for all numbers and their intervals.")
-    ] = None,
-    as_json: AsJson = False,
+    data: str,
+    model: str = "demo",
+    masker: str | None = None,
+    check: list[str] | None = None,
+    randomize: str = "head",
+    steps: Annotated[int | None, typer.Option(min=1)] = None,
+    max_images: Annotated[int, typer.Option(min=2)] = 300,
+    batch_size: int = 16,
+    pixel_range: tuple[float, float] | None = None,
+    device: str = "auto",
+    seed: int = 0,
+    output: Path | None = None,
+    as_json: bool = False,
 ) -> None:
-    """Check that masks depend on the model and the class, and do not merely encode the class."""
+    """Check that masks depend on the model and the class, and do not merely encode the class.
+
+    Args:
+        masker: Masker, e.g. grad-cam. Default: the one trained for this model.
+        check: wrong-label, class-leakage, model-randomization; repeatable. Default: all that
+            apply.
+        randomize: What is randomized in a copy of the model: head or weights.
+        steps: Steps of each training on a randomized model. Default: as in fit.
+        max_images: Maximum number of images, evenly spaced.
+        output: JSON file for all numbers and their intervals.
+    """
     _check_writable(output)
     workflows.use_idle_cores()
     started = time.perf_counter()
