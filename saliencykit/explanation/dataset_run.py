@@ -43,7 +43,7 @@ class ExplanationsDirectory:
     def begin(self, manifest: Mapping[str, Any], images: Dataset, part: Division) -> None:
         """Begin or resume the run: the rows that are left are whole, and of unchanged images.
 
-        A row without its mask comes from a machine that went down; its image is explained again.
+        An incomplete block comes from a machine that went down; its images are explained again.
 
         Args:
             manifest: The settings.
@@ -57,16 +57,13 @@ class ExplanationsDirectory:
         if self.describe(manifest, together=part.processes.is_shard):
             return
         remove_file(self.path / "table.csv")  # the last file of a finished run
-        self.blocks.remove_damaged()
-        complete = self.known()
+        self.blocks.remove_damaged(part.is_mine)
         stale = images.stale(
             (row.index, row.name, row.file_key, row.failure)
             for row in self.blocks.rows()
             if part.is_mine(row.index)
         )
-        lost = {row.index for row in self.blocks.rows() if row.index not in complete}
-        if drop := stale | set(filter(part.is_mine, lost)):
-            self.blocks.drop(drop)
+        self.blocks.drop(stale)
 
     def describe(self, manifest: Mapping[str, Any], *, together: bool = False) -> bool:
         """Write the manifest, or check that the existing one is of the same run; it may have fewer
@@ -113,7 +110,7 @@ class ExplanationsDirectory:
 
     def known(self) -> dict[int, str]:
         """The names of the explained images, by index."""
-        return {row.index: row.name for block in self.blocks for row in block.complete_rows()}
+        return {row.index: row.name for block in self.blocks for row in block.whole_rows()}
 
     def finish(self) -> None:
         """Write `table.csv`, the rows for spreadsheets; the run is finished.

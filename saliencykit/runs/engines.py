@@ -44,26 +44,6 @@ class ShardResult(Generic[_T]):
     error: Exception | None = None
 
 
-@final
-@dataclass(frozen=True)
-class OneThread(Generic[_T]):
-    """A job in a worker's process: with one thread, and with the command line of this process.
-
-    Args:
-        job: From a shard to its result; can be pickled.
-        command: Of the process that distributes the shards.
-    """
-
-    job: Callable[[Shard], _T]
-    command: tuple[str, ...] = tuple(sys.argv)
-
-    def __call__(self, shard: Shard) -> _T:
-        """The result of the job."""
-        torch.set_num_threads(1)
-        sys.argv[:] = self.command
-        return self.job(shard)
-
-
 def ray_engine(
     job: Callable[[Shard], _T],
     *,
@@ -108,12 +88,12 @@ def ray_engine(
         workers = num_workers or int(there.get(kind, 1))
         resources = {"num_cpus": 1, "num_gpus": int(kind == "GPU")}
         task = ray.remote(max_retries=_RETRIES, **resources)(_run)
-        thread, count = ray.put(OneThread(job)), workers * _PER_WORKER
+        given, count = ray.put((job, sys.argv)), workers * _PER_WORKER
         count = min(count, max(files, workers)) if files else count
         shards, waiting = iter([(number, count) for number in range(count)]), dict[Any, Shard]()
         while True:
             while len(waiting) < workers and (shard := next(shards, None)) is not None:
-                waiting[task.remote(thread, shard)] = shard
+                waiting[task.remote(given, shard)] = shard
             if not waiting:
                 return
             (ready, *_), _rest = ray.wait(list(waiting))
@@ -127,7 +107,10 @@ ENGINES: dict[str, Callable[..., Iterator[ShardResult[Any]]]] = {"ray": ray_engi
 """By name, the functions that run shards on a cluster."""
 
 
-def _run(job: Callable[[Shard], _T], shard: Shard) -> _T:
+def _run(given: tuple[Callable[[Shard], _T], list[str]], shard: Shard) -> _T:
+    """A job in a worker's process: with one thread, and the command line of this process."""
+    job, sys.argv = given
+    torch.set_num_threads(1)
     return job(shard)
 
 
@@ -168,36 +151,30 @@ def _refuse_unseen(ray: Any, paths: Sequence[Path]) -> None:
     nodes = [node for node in ray.nodes() if node["Alive"]]
     own = ray.get_runtime_context().get_node_id()
     others = {node["NodeID"]: node["NodeManagerAddress"] for node in nodes if node["NodeID"] != own}
-    markers = [path / f".visible-{uuid4().hex}" for path in paths if path.is_dir()]
+    # a directory of the same name is another one
+    directories = [path for path in paths if path.is_dir() and os.access(path, os.W_OK)]
+    markers = {path / f".visible-{uuid4().hex}": path for path in directories if others}
     strategy = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
-    written = []
     try:
-        for marker in markers if others else ():
-            if os.access(marker.parent, os.W_OK):  # a directory of the same name is another one
-                marker.touch()
-                written.append(marker)
+        for marker in markers:
+            marker.touch()
         look = ray.remote(num_cpus=0)(_unseen)
+        wanted = [*paths, *markers]
         found = {
-            node: look.options(scheduling_strategy=strategy(node, soft=False)).remote(
-                [str(path) for path in [*paths, *written]]
-            )
+            node: look.options(scheduling_strategy=strategy(node, soft=False)).remote(wanted)
             for node in others
         }
         for node, unseen in found.items():
-            if missing := ray.get(unseen):
+            for path in ray.get(unseen):
                 raise InputError(
-                    f"{_without_marker(missing[0])} is on this machine only: the node "
-                    f"{others[node]} of the Ray cluster does not see it. Use a disk that all nodes "
-                    "share, or run without --ray-address on this machine alone."
+                    f"{markers.get(path, path)} is on this machine only: the node {others[node]} "
+                    "of the Ray cluster does not see it. Use a disk that all nodes share, or run "
+                    "without --ray-address on this machine alone."
                 )
     finally:
-        for marker in written:
+        for marker in markers:
             marker.unlink(missing_ok=True)
 
 
-def _unseen(paths: list[str]) -> list[str]:
-    return [path for path in paths if not Path(path).exists()]
-
-
-def _without_marker(path: str) -> str:
-    return str(Path(path).parent) if Path(path).name.startswith(".visible-") else path
+def _unseen(paths: list[Path]) -> list[Path]:
+    return [path for path in paths if not path.exists()]

@@ -4,12 +4,12 @@ import json
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from saliencykit.core.errors import InputError
+from saliencykit.core.errors import InputError, SaliencyKitError
 from saliencykit.storage.atomic_files import refuse_links, write_text
 from saliencykit.storage.locations import is_remote, read_bytes, remove_file
 
@@ -19,7 +19,8 @@ def locked(path: Path) -> Iterator[None]:
     """Hold a lock file; the operating system releases it when the process ends, however it ends.
 
     `lock.json` beside it says who holds it. A lock that a killed process of this machine left is
-    taken over. One that another machine left is refused: its process may still be running.
+    taken over. One that another machine left is refused, because its process may still be running,
+    and so is every one on a store, which has no locks of its own.
 
     Args:
         path: The lock file.
@@ -27,14 +28,29 @@ def locked(path: Path) -> Iterator[None]:
     Raises:
         InputError: Another process holds it, or the directory cannot be written.
     """
-    if is_remote(path):
-        with _marker(path.with_name(f"{path.name}.json")):
+    note, remote = path.with_name(f"{path.name}.json"), is_remote(path)
+    with nullcontext() if remote else _file_lock(path, note):
+        owner, host = _owner(note), socket.gethostname()
+        if owner and (remote or owner.get("host", host) != host):
+            raise InputError(
+                f"process {owner.get('pid', '?')} on the machine {owner.get('host', '?')} is "
+                f"writing to {path.parent}, or was killed. If it no longer runs, delete {note} and "
+                "start again; finished results are kept."
+            )
+        # a full disk: the lock holds all the same
+        with nullcontext() if remote else suppress(SaliencyKitError):
+            write_text(note, json.dumps({"pid": os.getpid(), "host": host}))
+        try:
             yield
-        return
-    note, host = path.with_name(f"{path.name}.json"), socket.gethostname()
+        finally:
+            with suppress(OSError):
+                remove_file(note)
+
+
+def _file_lock(path: Path, note: Path) -> AbstractContextManager[object]:
     refuse_links(path, note)
     try:
-        held = FileLock(path, timeout=0).acquire()
+        return FileLock(path, timeout=0).acquire()
     except Timeout:
         owner = _owner(note)
         raise InputError(
@@ -45,37 +61,6 @@ def locked(path: Path) -> Iterator[None]:
         raise InputError(
             f"cannot write to {path.parent}: {error.strerror or error}; choose another directory."
         ) from error
-    with held:
-        owner = _owner(note)
-        if owner.get("host", host) != host:
-            raise InputError(
-                f"process {owner.get('pid', '?')} on the machine {owner['host']} has not finished "
-                f"with {path.parent}. If it no longer runs, delete {note} and start again; "
-                "finished results are kept."
-            )
-        try:
-            with suppress(OSError):  # a full disk: the lock holds all the same
-                note.write_text(json.dumps({"pid": os.getpid(), "host": host}), encoding="utf-8")
-            yield
-        finally:
-            with suppress(OSError):
-                note.unlink()
-
-
-@contextmanager
-def _marker(note: Path) -> Iterator[None]:
-    """A store has no locks: an object says who writes, and stays if the process is killed."""
-    if owner := _owner(note):
-        raise InputError(
-            f"process {owner.get('pid', '?')} on {owner.get('host', '?')} is writing to "
-            f"{note.parent}, or was killed. If it no longer runs, delete {note} and start again; "
-            "finished results are kept."
-        )
-    write_text(note, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}))
-    try:
-        yield
-    finally:
-        remove_file(note)
 
 
 def _owner(note: Path) -> dict[str, str | int]:

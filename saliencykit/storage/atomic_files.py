@@ -150,16 +150,15 @@ def remove_unfinished(folder: Path, *, of_all: bool = True) -> None:
             _remove(path)
 
 
-def write_text(path: Path, text: str, *, advice: str = RESUMABLE) -> None:
-    """Write a file beside and move it into place.
-
-    Args:
-        path: Its place; the folder is made if needed.
-        text: Its content, in UTF-8.
-        advice: The last sentence of the error.
+def write_bytes(path: Path, content: bytes, *, advice: str = RESUMABLE) -> None:
+    """Write a file beside and move it into place, see `write_beside`.
 
     Raises:
         SaliencyKitError: The disk is full, or the directory cannot be written.
     """
-    data = text.encode(errors="replace")
-    write_beside(path, lambda beside: beside.write_bytes(data), advice=advice)
+    write_beside(path, lambda beside: beside.write_bytes(content), advice=advice)
+
+
+def write_text(path: Path, text: str, *, advice: str = RESUMABLE) -> None:
+    """As `write_bytes`, in UTF-8."""
+    write_bytes(path, text.encode(errors="replace"), advice=advice)

@@ -9,7 +9,7 @@ from them, processes that know nothing of each other write their own, and nothin
 import importlib
 import io
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, final
@@ -21,9 +21,9 @@ from torch import Tensor
 
 from saliencykit.core.checks import first_line
 from saliencykit.core.errors import InputError
-from saliencykit.storage.atomic_files import write_beside
+from saliencykit.storage.atomic_files import write_bytes
 from saliencykit.storage.explanation_rows import ExplainedRow
-from saliencykit.storage.jsonl import typed_lines
+from saliencykit.storage.jsonl import typed_lines, write_lines
 from saliencykit.storage.locations import is_remote, names_in, read_bytes, remove_file
 from saliencykit.storage.map_encoding import decoded, encoded
 
@@ -68,14 +68,9 @@ class Block:
             InputError: The file is missing or damaged.
         """
         if self.path.suffix == ".parquet":
-            rows = self._table(["index", "mask"])
-            return {
-                row["index"]: decoded(
-                    row["mask"], f"the mask of image {row['index']} in {self.path}"
-                )
-                for row in rows
-                if row["mask"] is not None
-            }
+            rows = [row for row in self._table(["index", "mask"]) if row["mask"] is not None]
+            where = f"the mask of image {{}} in {self.path}"
+            return {row["index"]: decoded(row["mask"], where.format(row["index"])) for row in rows}
         path = self._maps
         try:
             maps = load(read_bytes(path))
@@ -85,20 +80,26 @@ class Block:
             raise InputError(f"{path} is damaged: {first_line(error)}.") from error
         return {int(key): value for key, value in maps.items() if key.isdecimal()}
 
-    def complete_rows(self) -> list[ExplainedRow]:
-        """The rows whose masks are there."""
-        rows = self.rows()
-        if self.path.suffix == ".parquet" or all(row.failure for row in rows):
-            return rows
+    def whole_rows(self) -> list[ExplainedRow]:
+        """The rows; none if the block is damaged, or its masks are not there."""
+        try:
+            rows = self.rows()
+        except InputError:
+            return []
+        wanted = {str(row.index) for row in rows if row.failure is None}
+        last = rows[-1].index if rows else None
+        return rows if last == self.last and self._has_masks(wanted) else []
+
+    def _has_masks(self, wanted: set[str]) -> bool:
+        if self.path.suffix == ".parquet":
+            return True
         if is_remote(self._maps):  # objects are whole
-            lost = self._maps.name not in names_in(self.path.parent)
-            return [row for row in rows if row.failure is not None] if lost else rows
+            return self._maps.name in names_in(self.path.parent)
         try:
             with safe_open(self._maps, framework="pt") as file:
-                there = set(file.keys())
+                return wanted <= set(file.keys())
         except Exception:  # missing or damaged
-            there = set()
-        return [row for row in rows if row.failure is not None or str(row.index) in there]
+            return False
 
     def remove(self) -> None:
         """Delete the files, the rows first."""
@@ -171,15 +172,12 @@ class Blocks:
         """
         path = self.folder / f"{rows[0].index:09}-{rows[-1].index:09}.{form}"
         if form == "parquet":
-            data = _table_of(rows, maps)
-        else:
-            if maps:  # before the rows: an image with a row is finished
-                content = save({str(key): value.contiguous() for key, value in maps.items()})
-                write_beside(
-                    path.with_suffix(".safetensors"), lambda beside: beside.write_bytes(content)
-                )
-            data = "".join(f"{row.line()}\n" for row in rows).encode(errors="replace")
-        write_beside(path, lambda beside: beside.write_bytes(data))
+            write_bytes(path, _table_of(rows, maps))
+            return
+        # masks before rows: an image with a row is finished
+        masks = save({str(key): value.contiguous() for key, value in maps.items()})
+        write_bytes(path.with_suffix(".safetensors"), masks)
+        write_lines(path, (row.line() for row in rows))
 
     def drop(self, indices: Collection[int]) -> None:
         """Write the blocks again without the rows of some images.
@@ -191,28 +189,30 @@ class Blocks:
             SaliencyKitError: The disk is full; the rows are as they were.
         """
         for block in self:
-            rows = block.complete_rows()
+            rows = block.rows()
             kept = [row for row in rows if row.index not in indices]
-            if len(kept) == len(rows) == len(block.rows()):
+            if len(kept) == len(rows):
                 continue
             if kept:
-                there = {row.index for row in kept}
-                masks = block.masks() if any(row.failure is None for row in kept) else {}
-                some = {index: mask for index, mask in masks.items() if index in there}
+                there, masks = {row.index for row in kept}, block.masks().items()
+                some = {index: mask for index, mask in masks if index in there}
                 self.write(kept, some, block.path.suffix[1:])  # type: ignore[arg-type]
             if not kept or (kept[0].index, kept[-1].index) != (block.first, block.last):
                 block.remove()
 
-    def remove_damaged(self) -> None:
-        """Delete what cannot be read, and masks without rows."""
-        for block in self:
-            try:
-                block.rows()
-            except InputError:
-                block.remove()
+    def remove_damaged(self, is_mine: Callable[[int], bool]) -> None:
+        """Delete the blocks that a machine which went down left incomplete.
+
+        Args:
+            is_mine: Whether no other process writes the block whose first image has this index.
+        """
         names = names_in(self.folder)
+        for block in map(self.named, filter(_NAME.fullmatch, names)):
+            if is_mine(block.first) and not block.whole_rows():
+                block.remove()
         for name in names:
-            if name.endswith(".safetensors") and f"{name[:-12]}.jsonl" not in names:
+            rows = name.replace(".safetensors", ".jsonl")
+            if rows not in names and _NAME.fullmatch(rows) and is_mine(self.named(rows).first):
                 remove_file(self.folder / name)
 
 

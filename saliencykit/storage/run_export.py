@@ -12,7 +12,7 @@ from torch import Tensor
 
 from saliencykit.core.errors import InputError
 from saliencykit.core.visible_text import csv_cell
-from saliencykit.storage.atomic_files import write_beside
+from saliencykit.storage.atomic_files import write_beside, write_bytes
 from saliencykit.storage.blocks import Blocks
 from saliencykit.storage.explanation_rows import ExplainedRow
 from saliencykit.storage.locations import location
@@ -70,7 +70,7 @@ def export_run(
         write_beside(path, lambda beside: write_csv(beside, saved.rows()))
         return path
     content = _npz(saved) if to == "npz" else _coco(saved, threshold)
-    write_beside(path, lambda beside: beside.write_bytes(content))
+    write_bytes(path, content)
     return path
 
 
@@ -93,11 +93,9 @@ def write_csv(path: Path, rows: Iterable[ExplainedRow]) -> None:
 def _parquet(saved: SavedExplanations, folder: Path) -> Path:
     blocks, written = Blocks(folder), 0
     for block in saved.blocks:
-        rows = block.rows()
-        if rows:
-            there = any(row.failure is None for row in rows)
-            maps = block.masks() if there else {}
-            masks = {i: checked(each, f"mask {i} of {saved.folder}") for i, each in maps.items()}
+        if rows := block.rows():
+            maps = block.masks().items()
+            masks = {i: checked(each, f"mask {i} of {saved.folder}") for i, each in maps}
             blocks.write(rows, masks, "parquet")
             written += len(rows)
     if not written:

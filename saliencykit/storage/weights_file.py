@@ -11,7 +11,7 @@ from torch import Tensor
 
 from saliencykit.core.errors import InputError
 from saliencykit.core.regular_file import refuse_special_file
-from saliencykit.storage.atomic_files import write_beside
+from saliencykit.storage.atomic_files import write_bytes
 from saliencykit.storage.tensor_file import check_finite, read_tensors
 from saliencykit.storage.typed_json import one_line, parse_json, typed
 
@@ -60,7 +60,7 @@ class WeightsFile(Generic[H]):
             for n, t in held.items()
         }
         data = save(small, metadata={self._key: json.dumps({"format": self.number} | dict(header))})
-        write_beside(path, lambda beside: beside.write_bytes(data), advice="")
+        write_bytes(path, data, advice="")
 
     def header(self, path: Path) -> H:
         """The header; no weights are read.

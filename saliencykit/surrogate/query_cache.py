@@ -17,7 +17,7 @@ from saliencykit.core.checks import name_of
 from saliencykit.core.errors import ContractError, GradientError, InputError, SaliencyKitError
 from saliencykit.core.types import Logits
 from saliencykit.runs.batch_runner import memory_advice
-from saliencykit.storage.atomic_files import writable, write_beside
+from saliencykit.storage.atomic_files import writable, write_bytes
 from saliencykit.storage.tensor_file import check_finite, read_tensors
 from saliencykit.storage.typed_json import Count, parse_json, typed
 from saliencykit.surrogate.masked_images import MaskedImages
@@ -145,10 +145,7 @@ class QueryCache:
             )
         }
         data = save({"logits": new}, metadata=header)
-        write_beside(
-            self.directory / f"answers-{self._written:06}.safetensors",
-            lambda beside: beside.write_bytes(data),
-        )
+        write_bytes(self.directory / f"answers-{self._written:06}.safetensors", data)
         self._written = self._count
 
     def _read(self, path: Path) -> None:

@@ -12,7 +12,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from saliencykit.core.errors import InputError
-from saliencykit.storage.atomic_files import write_beside
+from saliencykit.storage.atomic_files import write_bytes
 from saliencykit.storage.tensor_file import misfits, read_tensors
 from saliencykit.storage.typed_json import Count, Facts, Finite, one_line, parse_json, typed
 
@@ -69,7 +69,7 @@ def save_state(
         {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
         metadata=header,
     )
-    write_beside(path, lambda beside: beside.write_bytes(data))
+    write_bytes(path, data)
 
 
 def load_state(

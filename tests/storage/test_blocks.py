@@ -47,7 +47,7 @@ def test_rows_and_masks_survive_a_round_trip(tmp_path, form, dtype):
     masks = block.masks()
     assert sorted(masks) == [7, 8]
     assert torch.equal(masks[7], torch.ones(2, 3, dtype=dtype))
-    assert block.complete_rows() == block.rows()
+    assert block.whole_rows() == block.rows()
 
 
 def test_rows_come_in_the_order_of_the_images_and_once(tmp_path, form):
@@ -70,31 +70,44 @@ def test_dropped_rows_leave_the_others_and_their_masks(tmp_path, form):
     assert [(row.index, row.area) for row in blocks.rows()][2] == (3, 0.9)
 
 
-def test_rows_whose_masks_are_lost_are_not_complete(tmp_path):
+def test_a_block_whose_masks_are_lost_is_not_whole(tmp_path):
     blocks = Blocks(tmp_path)
     write(blocks, "jsonl", 8, 9)
     (tmp_path / "000000008-000000009.safetensors").unlink()
     (block,) = blocks
-    assert [row.index for row in block.complete_rows()] == [9]
+    assert block.whole_rows() == []
     with pytest.raises(InputError, match=r"safetensors cannot be read: No such file"):
         block.masks()
-    blocks.drop({8})
-    assert indices(blocks) == [9]
 
 
-def test_damaged_blocks_are_one_line_and_removed(tmp_path, form):
+def test_blocks_that_are_not_whole_are_removed_by_the_process_that_writes_them(tmp_path, form):
     blocks = Blocks(tmp_path)
     write(blocks, form, 0, 1)
     write(blocks, form, 2, 3)
     path = next(iter(blocks)).path
     path.write_bytes(path.read_bytes()[:-20])
     (tmp_path / "000000007-000000008.safetensors").write_bytes(b"masks without rows")
+    (tmp_path / "mine.safetensors").write_bytes(b"of the user")
     if form == "parquet":
-        with pytest.raises(InputError, match=r"000.parquet|001.parquet cannot be read"):
+        with pytest.raises(InputError, match=r"001.parquet cannot be read"):
             indices(blocks)
-    blocks.remove_damaged()
-    assert indices(blocks) == ([2, 3] if form == "parquet" else [0, 2, 3])
-    assert not list(tmp_path.glob("*7-*"))
+    there = sorted(tmp_path.iterdir())
+    blocks.remove_damaged(lambda index: index == 2)
+    assert sorted(tmp_path.iterdir()) == there
+    blocks.remove_damaged(lambda index: True)
+    assert indices(blocks) == [2, 3]
+    left = {path.stem for path in tmp_path.iterdir()}
+    assert left == {"000000002-000000003", "mine"}
+
+
+def test_rows_without_masks_are_whole_and_can_be_dropped(tmp_path, form):
+    blocks = Blocks(tmp_path)
+    write(blocks, form, 9, 19)
+    (block,) = blocks
+    assert [row.index for row in block.whole_rows()] == [9, 19]
+    assert block.masks() == {}
+    blocks.drop({9})
+    assert indices(blocks) == [19]
 
 
 def test_names_lead_nowhere_else(tmp_path):
