@@ -5,7 +5,7 @@
 Needs pyarrow, ray, datasets, accelerate and pyspark (with Java). Every process computes with one
 thread, and every batch has 10 images: the last digits of a network's sums may depend on how many
 images are queried together. Prints, for each engine, the seconds and what differs from one process.
-`--only` runs some of them.
+`--only` runs some of them, and `--write` puts the table into docs/results/speed.md.
 """
 
 import argparse
@@ -27,6 +27,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from benchmarks.tables import put_into
 from saliencykit import BatchExplainer, SavedExplanations, explain_dataset, merge_shards
 from saliencykit.demo import demo_image
 
@@ -268,12 +269,21 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
+def table_line(engine: str, seconds: float, differing: dict[str, float]) -> str:
+    """The engine's line of the table on the page."""
+    there = [f"{count:.3g} {name}" for name, count in differing.items() if count]
+    same = f"differ: {', '.join(there)}" if there else "rows and masks the same to the bit"
+    return f"| {engine} | {seconds:.0f} | {same} |"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=2000)
     parser.add_argument("--only", nargs="*", default=list(ENGINES), help="; ".join(ENGINES))
+    parser.add_argument("--write", action="store_true", help="into docs/results/speed.md")
     options = parser.parse_args()
     count, wanted = options.images, None
+    lines = [f"| {count:,} images, batches of 10 | seconds | beside one process |", "|---|---|---|"]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         photos = make_photos(folder / "photos", count)
@@ -282,10 +292,10 @@ def main() -> None:
             started = time.perf_counter()
             rows = explain(folder, photos, folder / f"run-{engine}")
             seconds, wanted = time.perf_counter() - started, wanted or rows
-            print(
-                f"{engine}: {len(rows)} rows, {seconds:.0f} s, {differences(wanted, rows)}",
-                flush=True,
-            )
+            lines.append(table_line(engine, seconds, differences(wanted, rows)))
+            print(lines[-1], flush=True)
+    if options.write:
+        put_into(Path("docs/results/speed.md"), "engines", "\n".join(lines))
 
 
 if __name__ == "__main__":

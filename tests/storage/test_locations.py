@@ -1,10 +1,14 @@
 """Data, runs, maskers and reports on a store without append, rename and locks."""
 
 import io
+import sys
 import uuid
+from typing import ClassVar
 
 import pytest
 import torch
+from fsspec.implementations.memory import MemoryFileSystem
+from fsspec.registry import _registry
 from PIL import Image
 
 from saliencykit import SavedExplanations, Scores, evaluate, explain_dataset
@@ -22,10 +26,30 @@ from tests.hostile.kinds import KINDS, black_box
 pytest.importorskip("upath")
 
 
+class Elsewhere(MemoryFileSystem):
+    """A store in memory that answers as those of `gs://` and `hf://` do: without a first slash."""
+
+    protocol = ("gs", "hf")
+    root_marker = ""
+    store: ClassVar = {}
+    pseudo_dirs: ClassVar = [""]
+
+    @classmethod
+    def _strip_protocol(cls, path):
+        return path.partition("://")[2] if "://" in path else path.strip("/")
+
+
 @pytest.fixture
 def store():
     """An empty bucket in memory."""
     return location(f"memory://{uuid.uuid4().hex}")
+
+
+@pytest.fixture(params=["gs", "hf"])
+def elsewhere(request, monkeypatch):
+    """An empty bucket, or repository, of a store that is not here."""
+    monkeypatch.setitem(_registry, request.param, Elsewhere)
+    return location(f"{request.param}://datasets/{uuid.uuid4().hex}")
 
 
 @pytest.fixture
@@ -71,6 +95,19 @@ def test_a_run_on_a_store_is_that_of_a_disk(form, images, store, tmp_path):
     assert sorted(names) == ["blocks", "manifest.json", "overlays", "table.csv", "threads.txt"]
     page = write_report(SavedExplanations.load(run), f"{run}/page.html")
     assert "The first images" in page.read_text()
+
+
+def test_runs_data_and_maskers_on_other_stores(elsewhere, images, tmp_path):
+    data, run = uploaded(images, elsewhere / "images"), str(elsewhere / "run")
+    wanted = facts(explained(images, tmp_path / "run"))
+    for part in range(2):
+        explained(data, run, shard=(part, 2))
+    assert facts(merge_shards(run)) == wanted
+    assert facts(explained(f"{data}/red", f"{run}-2"))[1] == wanted[1]
+    explained(data, f"{run}-2", resume=False)
+    KINDS["masker with a trunk"].make(tmp_path)
+    uploaded(tmp_path, elsewhere)
+    assert isinstance(as_masker(str(elsewhere / "m.safetensors")), RealTimeMasker)
 
 
 def test_shards_on_a_store(images, store, tmp_path):
@@ -124,16 +161,14 @@ def test_a_masker_is_read_from_a_store(store, tmp_path):
 def test_a_missing_package_or_protocol_is_one_line(monkeypatch):
     with pytest.raises(InputError, match="fsspec does not know it"):
         location("nonsense://bucket/x")
-    if not _has("gcsfs"):
-        with pytest.raises(InputError, match="pip install gcsfs"):
-            location("gs://bucket/x")
-    monkeypatch.setitem(__import__("sys").modules, "upath", None)
+    for protocol, package in {"gs": "gcsfs", "hf": "huggingface_hub", "s3": "s3fs"}.items():
+        monkeypatch.setitem(sys.modules, package, None)
+        monkeypatch.delitem(_registry, protocol, raising=False)
+        with pytest.raises(InputError, match=f"pip install {package}"):
+            location(f"{protocol}://bucket/x")
+    monkeypatch.setitem(sys.modules, "upath", None)
     with pytest.raises(InputError, match=r"pip install 'saliencykit\[remote\]'"):
         location("s3://bucket/x")
-
-
-def _has(package):
-    return __import__("importlib.util").util.find_spec(package) is not None
 
 
 @pytest.mark.parametrize("place", ["a/b", "C:/a", "timm:resnet18", "http://host/x", "voc:folder"])
