@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, TypeAlias, TypeVar, final
 
 import numpy as np
@@ -169,52 +170,30 @@ class Exploration:
 
 def explore(
     workbench: Workbench,
-    file: str | None,
-    choice: Choice,
-    *,
-    name: str | None = None,
-    on_query: OnQuery | None = None,
-) -> Exploration:
-    """Explain one image.
-
-    Args:
-        workbench: Has the model and the masker.
-        file: The image; None: nothing was dropped yet.
-        choice: What a person chose.
-        name: Of the file, for people. None: its own.
-        on_query: Progress.
-
-    Raises:
-        InputError: The image cannot be read, the classes are the same, or the model raised.
-        GradientError: The masker needs gradients and the model is query-only.
-        RegistryError: The masker is unknown.
-    """
-    if file is None:
-        raise InputError("drop an image, or take one with the camera.")
-    shown = name or file.rsplit("/", 1)[-1]
-    return explore_image(workbench, file, choice, name=shown, on_query=on_query)
-
-
-def explore_image(
-    workbench: Workbench,
     image: Any,
     choice: Choice,
     *,
-    name: str = "image.png",
+    name: str | None = None,
     on_query: OnQuery | None = None,
 ) -> Exploration:
     """Explain one image of any form that `explain` takes, except tensors.
 
     Args:
         workbench: Has the model and the masker.
-        image: A file, a PIL image or an array.
+        image: A file, a PIL image or an array; None: nothing was dropped yet.
         choice: What a person chose.
-        name: For people.
+        name: For people; None: that of the file, or `image.png`.
         on_query: Progress.
 
     Raises:
-        InputError: As of `explore`, or there are several images or a tensor.
+        InputError: The image cannot be read, there are several or a tensor, the classes are the
+            same, or the model raised.
+        GradientError: The masker needs gradients and the model is query-only.
+        RegistryError: The masker is unknown.
     """
+    if image is None:
+        raise InputError("drop an image, or take one with the camera.")
+    name = name or (Path(image).name if isinstance(image, str) else "image.png")
     black_box = workbench.black_box(choice.model)
     target = None if choice.against is None else Contrast(against=choice.against)
     explanation = explain(

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from saliencykit.app.exploration import Choice, Exploration, explore_image
+from saliencykit.app.exploration import Choice, Exploration, explore
 from saliencykit.app.panels import view_panels
 from saliencykit.app.workbench import AUTOMATIC, Workbench
 from saliencykit.core.errors import InputError
@@ -55,7 +55,7 @@ def explain_interactive(
     named: list[Masker | str] = [] if masker is None else [masker]
     workbench = Workbench({"model": model}, named)
     chosen = AUTOMATIC if masker is None else workbench.masker_names[1]
-    explored = explore_image(workbench, image, Choice("model", chosen, label, against))
+    explored = explore(workbench, image, Choice("model", chosen, label, against))
     own = min(max(round(100 * explored.area), 1), 95)
     slider = ipywidgets.IntSlider(own, 1, 95, description="budget, %")
     fill = ipywidgets.Dropdown(options=list_alternatives(), value="blur", description="alternative")

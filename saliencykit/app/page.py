@@ -111,10 +111,7 @@ class Page:
         label: int | None,
         against: int | None,
         other: str,
-        percent: float,
-        alternative: str,
-        opacity: float,
-        *,
+        *dial: Any,
         keep_class: bool = True,
     ) -> list[Any]:
         """Explain again; the slider then shows the area of the masker's own mask."""
@@ -125,8 +122,8 @@ class Page:
         try:
             first = explore(self.workbench, file, chosen, name=name, on_query=on_query)
             second = actions.compared(self.workbench, file, first, other, on_query)
-            dial = actions.Dial(actions.own_percent(first), alternative, opacity)
-            shown = actions.show(first, second, dial)
+            percent = actions.own_percent(first)
+            shown = actions.show(first, second, actions.Dial(percent, *dial[1:]))
         except Exception as error:
             return [None, None, gr.skip(), gr.skip(), gr.skip(), actions.problem(error), "", ""]
         classes = actions.class_choices(first)
@@ -137,7 +134,7 @@ class Page:
             second,
             gr.Dropdown(choices=classes, value=first.choice.label),
             gr.Dropdown(choices=rivals, value=rival),
-            dial.percent,
+            percent,
             shown.panels,
             shown.disagreement,
             shown.code,
@@ -156,31 +153,21 @@ class Page:
             return [None, gradio().skip(), actions.problem(error), gradio().skip()]
         return [second, *self._turn(first, second, *dial)]
 
-    def _turn(
-        self,
-        first: Exploration | None,
-        second: Exploration | None,
-        percent: float,
-        alternative: str,
-        opacity: float,
-    ) -> list[str]:
+    def _turn(self, first: Exploration | None, second: Exploration | None, *dial: Any) -> list[str]:
         """Query again with what the dial keeps and drops."""
         if first is None:
             return [gradio().skip()] * 3
         try:
-            dial = actions.Dial(percent, alternative, opacity)
-            shown = actions.show(first, second, dial)
+            shown = actions.show(first, second, actions.Dial(*dial))
         except Exception as error:
             return [actions.problem(error), "", ""]
         return [shown.panels, shown.disagreement, shown.code]
 
-    def _report(
-        self, first: Exploration | None, percent: float, alternative: str, opacity: float
-    ) -> list[Any]:
+    def _report(self, first: Exploration | None, *dial: Any) -> list[Any]:
         try:
             if first is None:
                 raise InputError("there is no explained image; drop one first.")
-            return ["", actions.report_file(first, actions.Dial(percent, alternative, opacity))]
+            return ["", actions.report_file(first, actions.Dial(*dial))]
         except Exception as error:
             return [actions.problem(error), gradio().skip()]
 

@@ -1,51 +1,40 @@
 """fit_surrogate(): train a differentiable surrogate of a model that can only be queried."""
 
-import hashlib
 import time
 import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, final
+from typing import Any
 
 import torch
 from torch import nn
 
 from saliencykit._version import __version__
-from saliencykit.black_boxes.preprocessing_inference import infer_preprocessing
 from saliencykit.black_boxes.surrogate import Surrogate
-from saliencykit.black_boxes.surrogate_network import make_surrogate_network, round_to_half
-from saliencykit.black_boxes.torch_module import TorchBlackBox
+from saliencykit.black_boxes.surrogate_network import round_to_half
 from saliencykit.core import checks, rng
 from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
-from saliencykit.core.checks import name_of, reason_of
 from saliencykit.core.errors import InputError, ReliabilityWarning
 from saliencykit.core.types import Logits
 from saliencykit.data.dataset import Dataset
 from saliencykit.data.sources import refuse_inside
-from saliencykit.data.training_images import TrainingImages, read_training_images
+from saliencykit.data.training_images import read_training_images
 from saliencykit.networks.model_fingerprint import fingerprint
 from saliencykit.registry.coerce import as_alternative, as_black_box
 from saliencykit.runs.resumed_run import run_in
 from saliencykit.surrogate.distillation import SurrogateStep, distill
-from saliencykit.surrogate.fidelity import RULE, fidelity, is_low
-from saliencykit.surrogate.masked_images import (
-    AREAS,
-    MaskedImages,
-    held_out_images,
-    training_images,
-)
+from saliencykit.surrogate.fidelity import RULE, is_low
+from saliencykit.surrogate.masked_images import MaskedImages
+from saliencykit.surrogate.queries import MEMORY, Queries
 from saliencykit.surrogate.query_cache import QueryCache
+from saliencykit.surrogate.student import Student
 
-_HELD_OUT = 64  # images for the fidelity check, at most; a fifth of a small set or budget
 _FEWEST = 50  # queries
 _EPOCHS = 12
 _LONGEST = 300  # characters of the model's repr in the metadata
 _STEPS = (300, 4000)
-_MEMORY = 4 * 2**30  # bytes for the masked images, at most
-_VIEWS = 1 + len(AREAS)  # of each held-out image
 
 
 def fit_surrogate(
@@ -140,31 +129,30 @@ def fit_surrogate(
             refuse_inside(directory, images, "fit_surrogate")
             held.enter_context(run_in(directory, resume=resume))
         dataset = Dataset.open(images, original, use_labels=False)
-        every = read_training_images(dataset, memory=_MEMORY // 2, seed=seed, who="fit_surrogate")
-        drawn = _Queries.of(every, queries, fill, seed)
+        every = read_training_images(dataset, memory=MEMORY // 2, seed=seed, who="fit_surrogate")
+        drawn = Queries.of(every, queries, fill, seed)
         say(drawn.summary(every))
-        channels, height, width = every.pixels.shape[1:]
-        size = (height, width)
-        _try_network(network, original, size, channels, where)
-        source_hash = _source_hash(original, every, drawn.held_out, fill, seed)
+        student = Student(network, original, every.pixels.shape[1:], where)
+        student.check()
+        source_hash = drawn.source_hash(original, every, fill, seed)
         answers = _answers(original, drawn.images, source_hash, directory, resume, tell, say)
         torch.manual_seed(seed)
-        student, architecture = _student(network, original, answers.shape[1], size, channels, where)
+        learner, architecture = student.untrained(answers.shape[1])
         training = drawn.images.rows(slice(drawn.checks, None))
         count = steps or max(_STEPS[0], min(_STEPS[1], _EPOCHS * len(training) // batch_size))
         together = min(batch_size, len(training))
         say(f"{architecture['kind']} network on {where}: {count} steps, batch size {together}")
         torch.manual_seed(seed)
         options: dict[str, Any] = {"steps": count, "batch_size": batch_size, "lr": lr, "seed": seed}
-        distill(student, training, answers[drawn.checks :], on_step=tell, **options)
-        round_to_half(student.model)
-        figures = _compare(student, drawn, answers)
+        distill(learner, training, answers[drawn.checks :], on_step=tell, **options)
+        round_to_half(learner.model)
+        figures = drawn.fidelity(learner, answers)
     metadata = _metadata(original, drawn, fill, figures) | options
     metadata["images"] = len(every) - drawn.held_out
     metadata["seconds"] = round(time.perf_counter() - started, 1)
     if metadata["low_fidelity"]:
         _warn(figures)
-    return _surrogate(student, original, answers.shape[1], size, channels, architecture, metadata)
+    return student.trained(learner, architecture, metadata)
 
 
 def _check(queries: int, steps: int | None, batch_size: int, lr: float, seed: int) -> None:
@@ -193,140 +181,6 @@ def _device(device: str | torch.device) -> torch.device:
         ) from error
 
 
-@final
-@dataclass(frozen=True)
-class _Queries:
-    """The images that the model is queried with: those of the fidelity check come first.
-
-    Attributes:
-        images: All of them.
-        held_out: How many source images are held out.
-    """
-
-    images: MaskedImages
-    held_out: int
-
-    @property
-    def checks(self) -> int:
-        """How many queries belong to the fidelity check."""
-        return self.held_out * _VIEWS
-
-    @classmethod
-    def of(cls, every: TrainingImages, queries: int, fill: Alternative, seed: int) -> "_Queries":
-        """Draw the queries; raises InputError if they do not fit into memory."""
-        held = max(1, min(_HELD_OUT, len(every) // 5, queries // 5 // _VIEWS))
-        per_image = every.pixels[0].numel()
-        if queries * per_image > _MEMORY:
-            raise InputError(
-                f"fit_surrogate(queries={queries}) needs {queries * per_image / 2**30:.0f} GiB for "
-                f"the images; at most {_MEMORY // per_image} fit."
-            )
-        order = torch.randperm(
-            len(every), generator=torch.Generator().manual_seed(seed), device="cpu"
-        )
-        first, rest = (TrainingImages(every.pixels[i], None) for i in (order[:held], order[held:]))
-        checks = held_out_images(first, fill, seed)
-        training = training_images(rest, queries - len(checks), fill, seed)
-        # numbered as the user gave them
-        source = torch.cat([order[:held][checks.source], order[held:][training.source]])
-        pixels, area = (
-            torch.cat([getattr(checks, name), getattr(training, name)])
-            for name in ("pixels", "area")
-        )
-        return cls(MaskedImages(pixels, source, area), held)
-
-    def summary(self, every: TrainingImages) -> str:
-        """What is about to happen, in one line."""
-        height, width = every.pixels.shape[2:]
-        return (
-            f"{len(every)} images of {height}x{width}, {self.held_out} of them held out; "
-            f"{len(self.images)} queries, {self.checks} of them for the fidelity check"
-        )
-
-
-def _try_network(
-    network: str | nn.Module | None,
-    original: BlackBox,
-    size: tuple[int, int],
-    channels: int,
-    device: torch.device,
-) -> None:
-    """Run the network once before the model is queried, which may cost money.
-
-    Raises:
-        InputError: There is no such network, or it does not return logits for these images.
-    """
-    # not `num_classes`: a model that does not know it would be queried
-    classes = len(original.class_names) if original.class_names else None
-    trial, _, _ = make_surrogate_network(network, classes or 2, size, channels)
-    images = torch.zeros(2, channels, *size, device=device, dtype=torch.float32)
-    try:
-        with torch.no_grad():
-            logits = trial.to(device).eval()(images)
-    except Exception as error:
-        raise InputError(
-            f"the network {name_of(trial)} fails on images {tuple(images.shape)}: "
-            f"{reason_of(error)}"
-        ) from error
-    shape = tuple(logits.shape) if isinstance(logits, torch.Tensor) else name_of(logits)
-    known = isinstance(network, nn.Module) and classes is not None
-    if not isinstance(shape, tuple) or len(shape) != 2 or (known and shape[1] != classes):
-        raise InputError(
-            f"a surrogate's network returns logits (B, {classes or 'K'}); {name_of(trial)} "
-            f"returned {shape} for images {tuple(images.shape)}."
-        )
-
-
-def _student(
-    network: str | nn.Module | None,
-    original: BlackBox,
-    classes: int,
-    size: tuple[int, int],
-    channels: int,
-    device: torch.device,
-) -> tuple[TorchBlackBox, dict[str, Any]]:
-    """The network that is trained, as a black box, and its architecture as plain data."""
-    net, architecture, statistics = make_surrogate_network(network, classes, size, channels)
-    mean, std = statistics or (original.baseline_color or (0.5,) * channels, (0.25,) * channels)
-    student = TorchBlackBox(net.to(device), mean=mean, std=std, size=size, output=original.output)
-    return student, architecture
-
-
-def _surrogate(
-    student: TorchBlackBox,
-    original: BlackBox,
-    classes: int,
-    size: tuple[int, int],
-    channels: int,
-    architecture: dict[str, Any],
-    metadata: dict[str, Any],
-) -> Surrogate:
-    """The trained network with the class names and the preprocessing of the original."""
-    preprocessing = infer_preprocessing(original, size, channels)
-    return Surrogate(
-        student,
-        classes,
-        size,
-        class_names=original.class_names,
-        baseline_color=original.baseline_color,
-        preprocessing=preprocessing,
-        architecture=architecture,
-        metadata=metadata,
-        prepared_by=None if preprocessing is not None else original,
-    )
-
-
-def _source_hash(
-    original: BlackBox, every: TrainingImages, held_out: int, fill: Alternative, seed: int
-) -> str:
-    """A short hash of model, images and settings: what cached answers belong to."""
-    pixels = hashlib.sha256(every.pixels.contiguous().numpy().data).hexdigest()
-    # not the model's repr, which may contain an address or a counter
-    model = f"{name_of(original)} {original.class_names} {fingerprint(original)}"
-    settings = f"{held_out} {every.pixels.shape} {pixels} {fill!r} {seed}"
-    return hashlib.sha256(f"{model} {settings}".encode()).hexdigest()[:16]
-
-
 def _answers(
     original: BlackBox,
     images: MaskedImages,
@@ -350,24 +204,8 @@ def _answers(
     return cache.logits()
 
 
-def _compare(
-    student: TorchBlackBox, queries: _Queries, answers: Logits
-) -> dict[str, dict[str, Any]]:
-    images = queries.images.rows(slice(0, queries.checks))
-    with torch.no_grad():
-        parts = [
-            student(images.images(index).to(student.device)).cpu()
-            for index in torch.split(torch.arange(len(images), device="cpu"), 64)
-        ]
-    kinds = ["whole", *(f"{area:.0%} kept" for area in AREAS)]
-    rows = {
-        kind: torch.arange(i, len(images), _VIEWS, device="cpu") for i, kind in enumerate(kinds)
-    }
-    return fidelity(torch.cat(parts), answers[: queries.checks], rows, student.output)
-
-
 def _metadata(
-    original: BlackBox, queries: _Queries, fill: Alternative, figures: dict[str, Any]
+    original: BlackBox, queries: Queries, fill: Alternative, figures: dict[str, Any]
 ) -> dict[str, Any]:
     return {
         "saliencykit": __version__,
