@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import final
 
 from saliencykit.app.workbench import Workbench
-from saliencykit.core.output import Output
 from saliencykit.core.verdict import Verdict
 from saliencykit.explanation.dataset_explainer import explain_dataset
 from saliencykit.explanation.dataset_run import overlay_path
+from saliencykit.reports.dataset_page import row_caption
 from saliencykit.storage.explanation_rows import ExplainedRow
-from saliencykit.visualization.captions import caption
 
 # what needs a look comes first
 ORDER = (
@@ -82,23 +81,16 @@ def explain_folder(
         max_images=max_images,
         on_row=on_row,
     )
-    output = saved.manifest.get("output", "softmax")
     images = [
         ExplainedImage(
             folder / row.name,
             overlay_path(saved.folder, row.index),
-            f"{row.name}: {row.failure or _caption(row, output)}",
+            f"{row.name}: {row.failure or row_caption(row, saved)}",
             row.verdict,
         )
         for row in saved.rows()
     ]
     return sorted(images, key=_place)
-
-
-def _caption(row: ExplainedRow, output: Output) -> str:
-    numbers = {name: getattr(row, name) for name in ("probability", "kept", "dropped")}
-    words = None if row.verdict is None else row.verdict.words
-    return caption(row.label_name or f"class {row.label}", **numbers, output=output, verdict=words)
 
 
 def _place(image: ExplainedImage) -> int:

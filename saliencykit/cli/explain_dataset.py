@@ -72,7 +72,8 @@ def explain_dataset(
         return
     summary, seconds = workflows.summarize(saved.rows()), time.perf_counter() - started
     if as_json:
-        emit_json(_facts(summary, output) | {"seconds": round(seconds, 3)})
+        facts = {"output": str(output)} | summary.facts()
+        emit_json(facts | {"seconds": round(seconds, 3)})
     else:
         print_summary(summary, scores=saved.manifest.get("output") == "score")
         if options["shard"] is not None:
@@ -149,15 +150,3 @@ def print_summary(summary: "workflows.Summary", *, scores: bool = False) -> None
         say(f"no map for {', '.join(names[:2])}{more}: {reason}")
     if len(summary.failures) > _MAX_REASONS:
         say(f"... and {len(summary.failures) - _MAX_REASONS} more reasons, in table.csv")
-
-
-def _facts(summary: "workflows.Summary", output: Path) -> dict[str, Any]:
-    means = {name: values[0] for name, values in summary.columns.items()}
-    return {
-        "output": str(output),
-        "images": summary.images,
-        "explained": summary.explained,
-        "means": {name: None if mean != mean else mean for name, mean in means.items()},
-        "verdicts": summary.verdicts,
-        "reasons": {reason: count for reason, (count, _) in summary.failures.items()},
-    }

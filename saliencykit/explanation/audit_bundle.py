@@ -49,15 +49,6 @@ def audit(
 
 
 def _of_run(saved: SavedExplanations) -> dict[str, Any]:
-    summary = summarize(saved.rows())
-    return {
-        "subject": "run",
-        "images": summary.images,
-        "explained": summary.explained,
-        "means": {name: column[0] for name, column in summary.columns.items()},
-        "verdicts": summary.verdicts,
-        "failures": {reason: count for reason, (count, _) in summary.failures.items()},
-        "model": saved.manifest.get("model"),
-        "masker": saved.manifest.get("masker"),
-        "settings": saved.manifest,
-    }
+    summary = summarize(saved.rows()).facts()
+    model = {name: saved.manifest.get(name) for name in ("model", "masker")}
+    return {"subject": "run"} | summary | model | {"settings": saved.manifest}

@@ -7,6 +7,7 @@ from math import nan
 
 from saliencykit.explanation.dataset_run import overlay_path
 from saliencykit.reports.page_parts import MAX_IMAGES, gallery, missing, note, open_image, settings
+from saliencykit.storage.explanation_rows import ExplainedRow
 from saliencykit.storage.run_summary import Summary, summarize
 from saliencykit.storage.saved_explanations import SavedExplanations
 from saliencykit.visualization.captions import caption
@@ -58,16 +59,24 @@ def _images(saved: SavedExplanations) -> Iterator[str]:
     for row in takewhile(lambda row: row.index < MAX_IMAGES, saved.rows()):
         image = open_image(overlay_path(saved.folder, row.index))
         if image is not None:
-            name = row.label_name or f"class {row.label}"
-            text = caption(
-                name,
-                **{key: getattr(row, key) for key in _NUMBERS},
-                output=saved.manifest.get("output", "softmax"),
-                verdict=None if row.verdict is None else row.verdict.words,
-            )
-            figures.append(card(row.name, text, image))
+            figures.append(card(row.name, row_caption(row, saved), image))
     if figures:
         yield f"<h2>The first images</h2>{gallery(figures)}"
+
+
+def row_caption(row: ExplainedRow, saved: SavedExplanations) -> str:
+    """The class of an image and its numbers, in one line.
+
+    Args:
+        row: Of an explained image.
+        saved: The run that it belongs to.
+    """
+    return caption(
+        row.label_name or f"class {row.label}",
+        **{key: getattr(row, key) for key in _NUMBERS},
+        output=saved.manifest.get("output", "softmax"),
+        verdict=None if row.verdict is None else row.verdict.words,
+    )
 
 
 def _classes(saved: SavedExplanations) -> Iterator[str]:

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from math import nan
-from typing import final
+from typing import Any, final
 
 import numpy as np
 
@@ -36,6 +36,17 @@ class Summary:
     columns: dict[str, tuple[float, float, float, float]]
     verdicts: dict[Verdict, int]
     failures: dict[str, tuple[int, tuple[str, ...]]]
+
+    def facts(self) -> dict[str, Any]:
+        """The numbers as JSON has them, without names."""
+        means = {name: values[0] for name, values in self.columns.items()}
+        return {
+            "images": self.images,
+            "explained": self.explained,
+            "means": {name: None if mean != mean else mean for name, mean in means.items()},
+            "verdicts": self.verdicts,
+            "reasons": {reason: count for reason, (count, _) in self.failures.items()},
+        }
 
 
 def summarize(rows: Iterable[ExplainedRow], few: int = 5) -> Summary:
