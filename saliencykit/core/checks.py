@@ -100,6 +100,22 @@ def whole_numbers(owner: object, *names: str, least: int = 1) -> None:
             raise InputError(f"{name_of(owner)}({name}={value!r}) takes a whole number >= {least}.")
 
 
+def counts(who: str, least: int = 1, **values: object) -> None:
+    """Raise InputError unless these arguments of a function are whole numbers >= `least`, or None.
+
+    Args:
+        who: The function.
+        least: The smallest allowed value.
+        values: The arguments, by name.
+
+    Example:
+        >>> counts("evaluate", batch_size=16, max_images=None)
+    """
+    for name, value in values.items():
+        if value is not None and (not isinstance(value, int) or value < least):
+            raise InputError(f"{who}({name}={value!r}) takes a whole number >= {least}.")
+
+
 def numbers(owner: object, interval: str, *names: str) -> None:
     """Raise InputError unless these attributes are numbers in an interval. None is allowed where it
     is the default.

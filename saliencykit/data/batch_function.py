@@ -53,8 +53,7 @@ class BatchFunction(ABC):
     def __post_init__(self) -> None:
         who = name_of(self)
         checks.seed(self.seed, who)
-        if not isinstance(self.batch_size, int) or self.batch_size < 1:
-            raise InputError(f"{who}(batch_size={self.batch_size!r}): an integer >= 1.")
+        checks.counts(who, batch_size=self.batch_size)
 
     @abstractmethod
     def columns(

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias, final
 from torch import Tensor
 
 from saliencykit.black_boxes.pixel_range import with_pixel_range
+from saliencykit.core import checks
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import reason_of
 from saliencykit.core.errors import InputError
@@ -160,8 +161,7 @@ class Dataset:
                 f"inside={str(inside)!r} is no folder; give one with images named like the data's, "
                 "white where the evidence should be."
             )
-        if max_images is not None and (not isinstance(max_images, int) or max_images < 1):
-            raise InputError(f"max_images={max_images!r}: an integer >= 1, or None for all images.")
+        checks.counts("Dataset.open", max_images=max_images)
         black_box = with_pixel_range(black_box, pixel_range)
         records = records_of(
             source,
@@ -262,8 +262,7 @@ class Dataset:
             >>> [batch.names for batch in data.batches(batch_size=2)]
             [('0', '1'), ('2',)]
         """
-        if batch_size < 1:
-            raise InputError(f"Dataset.batches(batch_size={batch_size}): an integer >= 1.")
+        checks.counts("Dataset.batches", batch_size=batch_size)
         images = self.load(select=select, files=files, num_workers=num_workers)
         return make_batches(images, self.black_box, batch_size)
 

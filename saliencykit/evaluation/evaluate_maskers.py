@@ -119,8 +119,7 @@ def evaluate(
         The baselines: Dabkowski & Gal 2017, section 5.1, tables 1 and 2.
     """
     checks.seed(seed, "evaluate")
-    if not isinstance(batch_size, int) or batch_size < 1:
-        raise InputError(f"evaluate(batch_size={batch_size!r}) takes an integer >= 1.")
+    checks.counts("evaluate", batch_size=batch_size)
     if output_dir is not None:
         refuse_inside(location(output_dir), data, "evaluate")
     black_box = as_black_box(model)

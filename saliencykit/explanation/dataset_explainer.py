@@ -1,7 +1,7 @@
 """explain_dataset(): a data set, explained row by row into a directory."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -127,7 +127,10 @@ def explain_dataset(
         >>> [row.label for row in saved.rows()]
         [0, 1, 2, 3]
     """
-    _check(seed, batch_size, overlays, num_workers, map_dtype, format)
+    _check_choices(map_dtype=(map_dtype, PRECISIONS), format=(format or "jsonl", BLOCK_FORMATS))
+    checks.seed(seed, "explain_dataset")
+    checks.counts("explain_dataset", batch_size=batch_size)
+    checks.counts("explain_dataset", 0, overlays=overlays, num_workers=num_workers)
     black_box = averaged(with_pixel_range(as_black_box(model), pixel_range), repeats)
     worker = Worker.of(
         black_box,
@@ -217,25 +220,10 @@ def _format_of(run: Path, resume: bool) -> BlockFormat:
     return form
 
 
-def _check(
-    seed: int,
-    batch_size: int,
-    overlays: int,
-    num_workers: int | None,
-    map_dtype: str,
-    form: str | None,
-) -> None:
-    for name, value, known in (
-        ("map_dtype", map_dtype, PRECISIONS),
-        ("format", form or "jsonl", BLOCK_FORMATS),
-    ):
+def _check_choices(**values: tuple[str, Sequence[str]]) -> None:
+    for name, (value, known) in values.items():
         if value not in known:
             raise InputError(f"explain_dataset({name}={value!r}): one of {', '.join(known)}.")
-    checks.seed(seed, "explain_dataset")
-    least = {"batch_size": (batch_size, 1), "overlays": (overlays, 0)}
-    for name, (number, low) in (least | {"num_workers": (num_workers or 0, 0)}).items():
-        if not isinstance(number, int) or number < low:
-            raise InputError(f"explain_dataset({name}={number!r}): an integer >= {low}.")
 
 
 def _manifest(

@@ -166,8 +166,7 @@ def explain(
     chosen = (Iterative(steps=refine, start=chosen) if refine else chosen).with_budget(budget)
     fill = as_alternative("blur" if alternative is None else alternative).for_black_box(black_box)
     checks.seed(seed, "explain")
-    if not isinstance(regions, int) or regions < 1:
-        raise InputError(f"explain(regions={regions!r}): a number of regions, 1 or more.")
+    checks.counts("explain", regions=regions)
     labels = _label_lists(label, len(batch))
     searches = searches_for(sufficient, destroying, region_form)
     run = _Run(black_box, chosen, batch, labels, regions, fill, verify, seed, repeats, searches)

@@ -156,17 +156,9 @@ def fit_surrogate(
 
 
 def _check(queries: int, steps: int | None, batch_size: int, lr: float, seed: int) -> None:
-    if not isinstance(queries, int) or queries < _FEWEST:
-        raise InputError(
-            f"fit_surrogate(queries={queries!r}): must be an integer >= {_FEWEST}; thousands are "
-            "better."
-        )
-    if steps is not None and steps < 1:
-        raise InputError(f"fit_surrogate(steps={steps}): must be >= 1.")
-    if batch_size < 2:
-        raise InputError(
-            f"fit_surrogate(batch_size={batch_size}): batch norms need at least 2 images."
-        )
+    checks.counts("fit_surrogate", _FEWEST, queries=queries)
+    checks.counts("fit_surrogate", steps=steps)
+    checks.counts("fit_surrogate", 2, batch_size=batch_size)  # for batch norms
     if not 0 < lr < 1:
         raise InputError(f"fit_surrogate(lr={lr}): the learning rate must be in (0, 1).")
     checks.seed(seed, "fit_surrogate")

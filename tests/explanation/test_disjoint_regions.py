@@ -75,7 +75,7 @@ def test_a_one_pass_masker_predicts_once_for_all_classes():
         ([[]], 1, "an image without labels"),
         ([[0], [1], [2]], 1, "3 labels for 1 images"),
         ([0, 1], 1, r"label=\[\[0, 1\]\] for several classes of one image"),
-        (0, 0, r"explain\(regions=0\): a number of regions, 1 or more"),
+        (0, 0, r"explain\(regions=0\) takes a whole number >= 1"),
         (0, 1.5, r"explain\(regions=1.5\)"),
     ],
 )

@@ -182,10 +182,10 @@ def test_a_large_disagreement_is_said():
     ("options", "words"),
     [
         ({"queries": 49}, "queries=49"),
-        ({"queries": 1e4}, "an integer >= 50"),
+        ({"queries": 1e4}, "a whole number >= 50"),
         ({"queries": 10**9}, "GiB"),
-        ({"steps": 0}, "steps=0.: must be >= 1"),
-        ({"batch_size": 1}, "at least 2"),
+        ({"steps": 0}, "steps=0. takes a whole number >= 1"),
+        ({"batch_size": 1}, "whole number >= 2"),
         ({"lr": 2}, "learning rate must be"),
         ({"seed": -1}, "a seed must be"),
         ({"network": 3}, "network must be None"),
