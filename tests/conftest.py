@@ -164,7 +164,13 @@ def chromium() -> Iterator[Any]:
         pytest.skip(f"there is no {CHROMIUM}")
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(
-            executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-gpu"]
+            executable_path=str(CHROMIUM),
+            args=[
+                "--no-sandbox",
+                "--disable-gpu",
+                "--use-fake-device-for-media-stream",  # a camera
+                "--use-fake-ui-for-media-stream",
+            ],
         )
         yield browser
         browser.close()

@@ -9,8 +9,13 @@ import os
 import re
 import subprocess
 import sys
+from functools import partial
 from html import unescape
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
+from typing import Any
+from urllib.parse import quote_plus
 
 import pytest
 
@@ -81,3 +86,43 @@ def test_the_links_of_llms_txt_lead_to_pages(site: Path) -> None:
     links = re.findall(r"\[[^\]]+\]\(([^)]+)\)", (site / "llms.txt").read_text())
     assert len(links) > 20
     assert [link for link in links if not (site / link / "index.html").is_file()] == []
+
+
+PLACES = {
+    "Hugging Face": "how-to/hugging-face",
+    "heat map": "tutorials/first-explanation",
+    "segmentation": "how-to/kinds-of-models",
+    "detection": "how-to/kinds-of-models",
+    "embedding": "how-to/kinds-of-models",
+    "multi-label": "how-to/kinds-of-models",
+    "Jupyter": "how-to/kinds-of-models",
+    "medical": "how-to/kinds-of-models",
+}
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    """Serves files and does not log each of them."""
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+
+def test_the_search_finds_what_people_bring(site: Path, chromium: Any) -> None:
+    handler = partial(QuietHandler, directory=str(site))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        address, first = f"http://127.0.0.1:{server.server_port}", {}
+        page = chromium.new_page()
+        requests = list[str]()
+        page.on("request", lambda request: requests.append(request.url))
+        for words in PLACES:
+            page.goto(f"{address}/?q={quote_plus(words)}")
+            result = page.locator(".md-search-result__item a").first
+            result.wait_for(state="attached", timeout=60_000)
+            first[words] = (
+                result.get_attribute("href").partition("/?")[0].removeprefix(f"{address}/")
+            )
+        page.close()
+        server.shutdown()
+    assert first == PLACES
+    assert [url for url in requests if not url.startswith((address, "data:", "blob:"))] == []

@@ -46,7 +46,6 @@ class GalleryTab:
         button = gr.Button(f"Explain {self.folder}", variant="primary", elem_id="sk-folder")
         status = gr.HTML(elem_id="sk-folder-status", padding=False)
         gallery = gr.Gallery(
-            columns=[2, 3, 4, 5],
             height="auto",
             allow_preview=False,
             buttons=[],

@@ -76,7 +76,13 @@ class Page:
                     other = choice(names, "Compare with", "sk-other")
                     regions = gr.HTML(elem_id="sk-regions", padding=False)
                 with gr.Accordion("The same as Python", open=False):
-                    code = gr.Code(language="python", interactive=False, elem_id="sk-code")
+                    code = gr.Code(
+                        language="python",
+                        interactive=False,
+                        show_line_numbers=False,
+                        wrap_lines=True,
+                        elem_id="sk-code",
+                    )
         dial, drawn = [percent, alternative, opacity], [panels, regions, code]
         fields = [image, model, masker, label, against, other, *dial]
         results = [first, second, label, against, percent, *drawn]

@@ -54,7 +54,9 @@ class Visitor:
 
     def __init__(self, chromium: Any, address: str) -> None:
         self.address, self.requests, self.problems = address, [], []
-        self.context = chromium.new_context(viewport={"width": 1280, "height": 900})
+        self.context = chromium.new_context(
+            viewport={"width": 1280, "height": 900}, permissions=["camera"]
+        )
         self.page = self.context.new_page()
         self.page.set_default_timeout(WAIT)
         self.page.on("request", lambda request: self.requests.append(request.url))
@@ -144,9 +146,13 @@ def test_the_report_is_downloaded(visitor: Visitor, tmp_path: Path) -> None:
     with visitor.page.expect_download(timeout=WAIT) as download:
         visitor.page.locator("#sk-write").click()
     download.value.save_as(tmp_path / "report.html")
-    page = (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert "espresso" in page
-    assert "0.12" in page
+    report = visitor.context.new_page()
+    report.goto((tmp_path / "report.html").as_uri())
+    sync_api.expect(report.locator("body")).to_contain_text("espresso")
+    sync_api.expect(report.locator("body")).to_contain_text("0.12")
+    assert report.evaluate("[...document.images].map(image => image.naturalWidth > 50)") == 4 * [
+        True
+    ]
 
 
 def test_a_file_that_is_no_image_is_one_sentence(visitor: Visitor) -> None:
@@ -207,6 +213,7 @@ def test_a_folder_is_a_gallery_by_verdict_and_opens_an_image(visitor: Visitor) -
     visitor.wait_for("espresso.png", "#sk-gallery")
     images = visitor.page.locator("#sk-gallery button.thumbnail-item")
     assert images.count() == 3
+    assert images.first.bounding_box()["width"] < 400, "side by side, not one above the other"
     visitor.choose("#sk-filter", "the mask does not keep the class")
     sync_api.expect(visitor.page.locator("#sk-gallery")).not_to_contain_text(
         "espresso.png", timeout=WAIT
@@ -218,3 +225,12 @@ def test_a_folder_is_a_gallery_by_verdict_and_opens_an_image(visitor: Visitor) -
     sync_api.expect(visitor.page.locator("#sk-code")).to_contain_text(
         re.compile("turned"), timeout=WAIT
     )
+
+
+def test_a_photo_is_taken_with_the_camera(visitor: Visitor) -> None:
+    image = visitor.page.locator("#sk-image")
+    image.get_by_label("Capture from camera").click()
+    image.get_by_title("grant webcam access").click()
+    image.get_by_label("capture photo").click()
+    sync_api.expect(visitor.page.locator("#sk-view")).not_to_contain_text("espresso", timeout=WAIT)
+    assert visitor.page.locator("#sk-view img").count() == 4
