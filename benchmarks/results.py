@@ -38,7 +38,7 @@ from benchmarks.tables import put_into, tables
 from saliencykit.core import tight_boxes
 
 FEW = {"tune": 50, "report": 150}
-COLUMNS = ("boxes", "crops", "search", "areas", "regions", "evidence")
+COLUMNS = ("boxes", "crops", "search", "areas", "regions", "curves", "evidence")
 _CLASSES = 1000
 
 
@@ -106,11 +106,11 @@ def row_of(
     if places is not None and {"areas", "evidence"} & set(columns):
         fills = FILLS if "evidence" in columns else UNSEEN
         row["areas"] = score.at_areas(places, AREAS if every_column else SOME_AREAS, fills)
+    if places is not None and every_column and {"curves", "evidence"} & set(columns):
+        row |= {"insertion": score.insertion(places), "deletion": score.deletion(places)}
     if "evidence" not in columns:
         return row
     row["graded"] = score.graded(answer.mask)
-    if places is not None and every_column:
-        row |= {"insertion": score.insertion(places), "deletion": score.deletion(places)}
     if other:
         queried = method(photo, other_class(entry)).mask[0, 0].numpy()
         row |= {
@@ -193,7 +193,8 @@ def main() -> None:
         help="overlap of boxes around all pixels; the same around the largest component too, and "
         "crops of both for the saliency metric; the metric with the same "
         "search of 8 areas for every method; kept and dropped at equal areas, held-out fills only; "
-        "areas of the smallest sufficient and destroying regions; all evidence",
+        "areas of the smallest sufficient and destroying regions; insertion and deletion; all "
+        "evidence",
     )
     parser.add_argument("--few", action="store_true", help="the few stratified photos only")
     parser.add_argument("--photos", type=int, help="at most so many, for a look")

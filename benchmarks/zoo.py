@@ -5,14 +5,15 @@ folder.
     python -m benchmarks.results --model M --part report --columns boxes --out ROWS/M-report.jsonl
     python -m benchmarks.results --model M --part tune --photos 120 --columns search \
         --out ROWS/M-search.jsonl
-    python -m benchmarks.results --model M --few --columns areas regions \
+    python -m benchmarks.results --model M --few --columns areas regions curves \
         --out ROWS/M-areas.jsonl
     python -m benchmarks.zoo --rows ROWS --into docs/results/five-classifiers.md
 
 It prints what is there: localization error with the threshold that was best on the tuning rows, and
 with half of the range, which no box was seen for; the saliency metric with the same search for
 every method; kept less dropped probability under held-out fills, mean of five areas; areas of the
-smallest sufficient and destroying regions, of photos where there is one. Differences
+smallest sufficient and destroying regions, of photos where there is one; insertion and deletion.
+Differences
 are the trained masker's value less the other method's on the same photos.
 """
 
@@ -22,7 +23,7 @@ from collections.abc import Callable
 from math import isnan, nan
 from pathlib import Path
 
-from benchmarks.columns import by_method, gap, missed, searched, size_group, tuned
+from benchmarks.columns import by_method, gap, missed, searched, size_group, tuned, under_curve
 from benchmarks.data import MODELS
 from benchmarks.localization import CUTS, HALF
 from benchmarks.rows import Row, read_rows
@@ -112,6 +113,16 @@ def destroying(row: Row) -> float:
     return nan if area is None else area
 
 
+def insertion(row: Row) -> float:
+    """Area under the insertion curve; NaN without one."""
+    return under_curve(row, "insertion")
+
+
+def deletion(row: Row) -> float:
+    """Area under the deletion curve; NaN without one."""
+    return under_curve(row, "deletion")
+
+
 def _by_size(rows: list[Row], value: Value) -> str:
     groups = [[value(row) for row in rows if size_group(row) == group] for group in range(4)]
     return " / ".join(f"{sum(some) / len(some):.0f}" if some else "-" for some in groups)
@@ -149,8 +160,10 @@ def zoo_tables(folder: Path) -> str:
     tune = rows("tune")
     boxes = {m: localization(tune.get(m, []), some) for m, some in rows("report").items()}
     search = {m: compared(some, searched) for m, some in rows("search").items()}
-    areas = {m: compared(some, five_areas) for m, some in rows("areas").items()}
-    regions = {m: compared(some, sufficient, destroying) for m, some in rows("areas").items()}
+    few = rows("areas")
+    areas = {m: compared(some, five_areas) for m, some in few.items()}
+    regions = {m: compared(some, sufficient, destroying) for m, some in few.items()}
+    curves = {m: cells for m, some in few.items() if (cells := compared(some, insertion, deletion))}
     sizes = " / ".join(_GROUPS)
     head = (
         "n; tuned on | error, %, tuned threshold [95 %] | ours less it | error, %, no boxes "
@@ -170,6 +183,11 @@ def zoo_tables(folder: Path) -> str:
             "n | sufficient (keeps 90 % of p), mean, lower is better [95 %] | ours less it "
             "| n | destroying (leaves 10 %) [95 %] | ours less it",
             regions,
+        ),
+        "Insertion and deletion": (
+            "n | insertion, higher is better [95 %] | ours less it | n | deletion, lower is better "
+            "[95 %] | ours less it",
+            curves,
         ),
     }
     return "\n\n".join(f"### {name}\n\n{_table(*part)}" for name, part in parts.items() if part[1])

@@ -98,6 +98,13 @@ def test_the_unseen_fills_leave_what_is_kept(photo, mask):
     assert torch.equal(score.edit(mask, "road"), score.edit(binary, "road"))
 
 
+def test_smallest_regions_are_found_where_there_are_any(photo, mask):
+    score = Scorer(Weighing(), photo)
+    sufficient, destroying = score.regions(score.places(mask))
+    assert 0 <= sufficient <= 1
+    assert destroying is None or 0 < destroying <= 1
+
+
 def test_a_search_shows_the_crop_of_each_area(photo, mask):
     score = Scorer(Weighing(), photo)
     found = score.searched(score.places(mask))

@@ -28,9 +28,10 @@ def test_the_tables_hold_errors_by_size_and_paired_differences(tmp_path):
     write(tmp_path / "mobilenet_v2-report.jsonl", report)
     areas = {f"{fill}/{area}": [0.5, 0.3] for fill in UNSEEN for area in AREAS}
     facts = {"photo": "0.jpg", "method": OURS, "areas": areas, "searched": [[0.5, -1.0, 1]]}
-    write(tmp_path / "squeezenet-areas.jsonl", [facts])
+    never = facts | {"photo": "1.jpg", "regions": [0.75, None]}
+    write(tmp_path / "squeezenet-areas.jsonl", [facts | {"regions": [0.25, 0.125]}, never])
     write(tmp_path / "squeezenet-search.jsonl", [facts])
-    boxes, search, evidence = zoo_tables(tmp_path).split("###")[1:]
+    boxes, search, evidence, regions = zoo_tables(tmp_path).split("###")[1:]
     ours, learned, cam = [
         line.split(" | ") for line in boxes.splitlines() if "mobilenet_v2" in line
     ]
@@ -42,4 +43,7 @@ def test_the_tables_hold_errors_by_size_and_paired_differences(tmp_path):
     assert [cam[4].split()[0], cam[6].split()[0]] == ["-12.5", "-12.5"]
     assert [cells[7] for cells in (ours, cam)] == ["50 / 0 / - / -", "100 / 0 / - / -"]
     assert f"| squeezenet | {OURS} | 1 | 0.307 [" in search
-    assert f"| squeezenet | {OURS} | 1 | 0.200 [" in evidence
+    assert f"| squeezenet | {OURS} | 2 | 0.200 [" in evidence
+    (row,) = [line.split(" | ") for line in regions.splitlines() if OURS in line]
+    assert [row[2], row[3].split()[0]] == ["2", "0.500"]
+    assert [row[5], row[6].split()[0]] == ["1", "0.125"]
