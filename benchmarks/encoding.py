@@ -14,11 +14,13 @@ masks with the same values, so also the same area, as each mask.
 import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Generator, Tensor
 
 from benchmarks.data import MODELS, read_cifar10
+from benchmarks.rows import append
 from benchmarks.split import part, read, squashing
 from saliencykit.core import BlackBox, Images, Labels, Mask
 from saliencykit.evaluation import interval
@@ -146,6 +148,7 @@ def main() -> None:
         help="per side, that the masks are pooled to; default 8 for 32 px, else 14",
     )
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, help="also append the rows here, for `zoo.py`")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     black_box, images, classes, queried = photos(arguments)
@@ -172,6 +175,9 @@ def main() -> None:
             strict=True,
         ):
             print(f"| {name} | {which} | {result.row()} |", flush=True)
+            if arguments.out:
+                row = {"photo": which, "method": name, "n": len(images), "cells": result.row()}
+                append(arguments.out, row)
 
 
 if __name__ == "__main__":

@@ -7,21 +7,26 @@ folder.
         --out ROWS/M-search.jsonl
     python -m benchmarks.results --model M --few --columns areas regions curves \
         --out ROWS/M-areas.jsonl
-    python -m benchmarks.zoo --rows ROWS --into docs/results/five-classifiers.md
+    python -m benchmarks.encoding --model M --data ten --masker "trained masker=FILE" \
+        --out ROWS/M-encoding.jsonl
+    python -m benchmarks.zoo --rows ROWS --maskers FOLDER --into docs/results/five-classifiers.md
 
 It prints what is there: localization error with the threshold that was best on the tuning rows, and
 with half of the range, which no box was seen for; the saliency metric with the same search for
 every method; kept less dropped probability under held-out fills, mean of five areas; areas of the
-smallest sufficient and destroying regions, of photos where there is one; insertion and deletion.
-Differences
-are the trained masker's value less the other method's on the same photos.
+smallest sufficient and destroying regions, of photos where there is one; insertion and deletion;
+the encoding probe; how the maskers were trained, as their files say. Differences are the trained
+masker's value less the other method's on the same photos.
 """
 
 import argparse
+import json
 from collections import defaultdict
 from collections.abc import Callable
 from math import isnan, nan
 from pathlib import Path
+
+from safetensors import safe_open
 
 from benchmarks.columns import by_method, gap, missed, searched, size_group, tuned, under_curve
 from benchmarks.data import MODELS
@@ -150,8 +155,49 @@ def _table(head: str, by_model: dict[str, dict[str, list[str]]]) -> str:
     return "\n".join(lines)
 
 
-def zoo_tables(folder: Path) -> str:
-    """All tables of the rows in a folder."""
+def encoding_table(probes: dict[str, list[Row]]) -> str:
+    """How often a linear probe reads the class from masks, by classifier."""
+    lines = [
+        "| classifier | class that is explained | n | area | read from the mask, % [95 %] | from "
+        "random masks of its values | difference |",
+        "|---" * 7 + "|",
+    ]
+    lines += [
+        f"| {model} | {row['photo']} | {row['n']} | {row['cells']} |"
+        for model, rows in probes.items()
+        for row in rows
+    ]
+    return "\n".join(lines)
+
+
+def training_table(folder: Path) -> str:
+    """How each masker of a folder was trained, from its file's metadata."""
+    lines = [
+        "| masker | late mixing / distillation / pixel steps | minutes | teacher; pastes | "
+        "validation before and after distillation | boxes that miss, four folds: at 0.5 / chosen |",
+        "|---" * 6 + "|",
+    ]
+    for file in sorted(folder.glob("*_masker.safetensors")):
+        with safe_open(file, "pt") as stored:
+            about = json.loads(stored.metadata()["saliencykit-masker"])["metadata"]
+        training, score = about["training"], about["validation"]["score"]
+        steps = [training["schedule"].get(f"{s}_steps", 0) for s in ("mixing", "distill", "pixel")]
+        taught, cuts = training.get("distillation") or {}, training.get("box_threshold") or {}
+        seconds = training.get("seconds")
+        cells = [
+            file.stem.removesuffix("_masker"),
+            " / ".join(map(str, steps)),
+            f"{seconds / 60:.0f}" if seconds else "-",
+            f"{taught['teacher']}; {taught['pastes']}" if taught else "-",
+            f"{taught['score before']:.3f}, {score:.3f}" if taught else f"{score:.3f}",
+            f"{cuts['at_half']:.1%} / {cuts['chosen']:.1%}, {cuts['rows']} boxes" if cuts else "-",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def zoo_tables(folder: Path, maskers: Path | None = None) -> str:
+    """All tables of the rows in a folder, and of the maskers in another."""
 
     def rows(part: str) -> dict[str, list[Row]]:
         found = {name: read_rows(folder / f"{name}-{part}.jsonl") for name in MODELS}
@@ -190,7 +236,12 @@ def zoo_tables(folder: Path) -> str:
             curves,
         ),
     }
-    return "\n\n".join(f"### {name}\n\n{_table(*part)}" for name, part in parts.items() if part[1])
+    texts = {name: _table(*part) for name, part in parts.items() if part[1]}
+    if probes := rows("encoding"):
+        texts["The encoding probe"] = encoding_table(probes)
+    if maskers is not None:
+        texts["How the maskers were trained"] = training_table(maskers)
+    return "\n\n".join(f"### {name}\n\n{text}" for name, text in texts.items())
 
 
 def main() -> None:
@@ -198,11 +249,12 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rows", type=Path, required=True, help="folder of the files of rows")
+    parser.add_argument("--maskers", type=Path, help="folder of `NAME_masker.safetensors`")
     parser.add_argument(
         "--into", type=Path, help="also put it between <!-- zoo --> and <!-- end of zoo --> here"
     )
     arguments = parser.parse_args()
-    text = zoo_tables(arguments.rows)
+    text = zoo_tables(arguments.rows, arguments.maskers)
     print(text)
     if arguments.into:
         put_into(arguments.into, "zoo", text)

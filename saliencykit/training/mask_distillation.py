@@ -153,10 +153,13 @@ def distillation(
     compared = ", ".join(f"{name} {score:+.3f}" for name, score in scores.items())
     say(f"teacher of distillation: {best} (kept minus dropped: {compared})")
     candidates = (cache.views.view == 0).nonzero().flatten()
-    targets = _targets(works[best], network, black_box, cache, candidates)
+    near = _windows_help(works[best], network, black_box, fast, held_out, schedule)
+    say(f"masks of small objects are made again in a window: {'yes' if near else 'no'}")
+    targets = _targets(works[best], network, black_box, cache, candidates, windows=near)
     wanted = min(len(candidates), schedule.distill_steps * schedule.batch_size // 4 + 1)
     pastes = make_pastes(cache, fast, network.encoder, count=wanted, seed=schedule.seed)
-    facts = {"teacher": best, "scores": scores, "pastes": 0 if pastes is None else len(pastes)}
+    facts = {"teacher": best, "scores": scores, "windows": near}
+    facts |= {"pastes": 0 if pastes is None else len(pastes)}
     return Distillation(cache, candidates, targets, pastes, facts)
 
 
@@ -208,8 +211,40 @@ def _own_masks(network: MaskingNetwork, cache: Cache, index: Tensor, device: tor
     return masks.cpu()
 
 
+def _windows_help(
+    teacher: Masker,
+    network: MaskingNetwork,
+    black_box: BlackBox,
+    fast: BlackBox,
+    held_out: tuple[Images, Labels],
+    schedule: Schedule,
+) -> bool:
+    """Do windows make the masks to learn from better, by kept minus dropped on held-out images?"""
+    was = network.training
+    network.eval()
+    scores = []
+    for windows in (False, True):
+        masks = []
+        for images, labels in zip(*(torch.split(rows, _CHUNK) for rows in held_out), strict=True):
+            with torch.no_grad():
+                own, _ = network(network.encoder.encode(black_box, images), labels)
+            given = teacher, network, black_box, images, labels, own.cpu()
+            masks.append(_mean_masks(*given, windows=windows))
+        every = resize_maps(torch.cat(masks), held_out[0].shape[2:]).to(held_out[0])
+        fill, seed = schedule.alternative, schedule.seed
+        scores.append(curve_score(fast, *held_out, every, alternative=fill, seed=seed))
+    network.train(was)
+    return scores[1] > scores[0]
+
+
 def _targets(
-    teacher: Masker, network: MaskingNetwork, black_box: BlackBox, cache: Cache, candidates: Tensor
+    teacher: Masker,
+    network: MaskingNetwork,
+    black_box: BlackBox,
+    cache: Cache,
+    candidates: Tensor,
+    *,
+    windows: bool,
 ) -> Mask:
     """The mean of the teacher's and the network's masks for the candidates; 0 for other views."""
     was, side = network.training, network.decoder.side
@@ -218,20 +253,38 @@ def _targets(
     for index in torch.split(candidates, _CHUNK):
         images, labels = cache.views.images(index), cache.labels[index]
         own = _own_masks(network, cache, index, black_box.device)
-        taught = teacher_masks(teacher, black_box, images, labels).cpu()
-        both = (resize_maps(taught, side) + resize_maps(own, side)) / 2
-        rows, windows = small_windows(own, (images.shape[2], images.shape[3]))
-        if len(rows):
-            given = (enlarge_boxes(images[rows], windows), labels[rows])
-            closer = _closer(teacher, network, black_box, *given)
-            corners = windows[:, [1, 0, 3, 2]] / torch.tensor(images.shape[2:] * 2, device="cpu")
-            places = Layouts(
-                torch.zeros(len(rows), 1, dtype=torch.int64, device="cpu"), corners[:, None]
-            )
-            both[rows] = places.compose(closer[:, None], side)
-        targets[index] = both.half()
+        given = teacher, network, black_box, images, labels, own
+        targets[index] = _mean_masks(*given, windows=windows).half()
     network.train(was)
     return targets
+
+
+def _mean_masks(
+    teacher: Masker,
+    network: MaskingNetwork,
+    black_box: BlackBox,
+    images: Images,
+    labels: Labels,
+    own: Mask,
+    *,
+    windows: bool,
+) -> Mask:
+    """The mean of the teacher's masks and the network's, `own`; those of small objects are made
+    again in a window around them, if wanted.
+    """
+    side = network.decoder.side
+    taught = teacher_masks(teacher, black_box, images, labels).cpu()
+    both = (resize_maps(taught, side) + resize_maps(own, side)) / 2
+    rows, boxes = small_windows(own, (images.shape[2], images.shape[3]))
+    if windows and len(rows):
+        given = (enlarge_boxes(images[rows], boxes), labels[rows])
+        closer = _closer(teacher, network, black_box, *given)
+        corners = boxes[:, [1, 0, 3, 2]] / torch.tensor(images.shape[2:] * 2, device="cpu")
+        places = Layouts(
+            torch.zeros(len(rows), 1, dtype=torch.int64, device="cpu"), corners[:, None]
+        )
+        both[rows] = places.compose(closer[:, None], side)
+    return both
 
 
 @torch.no_grad()

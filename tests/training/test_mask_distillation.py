@@ -37,19 +37,23 @@ def test_small_masks_get_a_window_around_them_that_stays_in_the_image():
     assert corner == [39, 0, 56, 17]
 
 
-def test_targets_of_small_masks_are_empty_outside_their_windows(trunk_black_box, monkeypatch):
+@pytest.mark.parametrize("helps", [True, False])
+def test_targets_of_small_masks_are_made_in_windows_if_these_help(
+    trunk_black_box, monkeypatch, helps
+):
     def corner(network, cache, index, device):
         masks = torch.zeros(len(index), 1, *network.decoder.side)
         masks[:, :, :2, :2] = 1
         return masks
 
     monkeypatch.setattr(mask_distillation, "_own_masks", corner)
+    monkeypatch.setattr(mask_distillation, "_windows_help", lambda *_: helps)
     one = loop(trunk_black_box(), side=32, distill_steps=4, pixel_steps=1)
     assert one._can_distill()
     targets = one.distillation.targets[one.distillation.candidates].float()
     edge = math.ceil(0.3 * targets.shape[3]) + 1
     assert targets[..., :edge, :edge].amax((1, 2, 3)).mean() > 0.3
-    assert targets[..., edge:, :].max() == targets[..., edge:].max() == 0
+    assert (targets[..., edge:, :].max() == targets[..., edge:].max() == 0) == helps
 
 
 def test_the_log_says_which_teacher_was_chosen_and_whether_its_masks_were_kept(trunk_black_box):
@@ -64,6 +68,7 @@ def test_the_log_says_which_teacher_was_chosen_and_whether_its_masks_were_kept(t
     assert one.distilled["teacher"] in ("excitation-backprop", "cam")
     assert isinstance(one.distilled["kept"], bool)
     assert one.distilled["teacher"] in lines[0]
+    assert one.distilled["windows"] == lines[1].endswith("yes")
     assert "validation" in lines[-1]
 
 
