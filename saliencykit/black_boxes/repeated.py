@@ -1,20 +1,24 @@
 """RepeatedQueries: a model that answers differently each time, averaged."""
 
 from math import log
-from typing import final
+from typing import TypeGuard, final
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core import checks
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.black_box_wrapper import BlackBoxWrapper
 from saliencykit.core.types import Images, Logits
 from saliencykit.networks.module_state import RandomDraws
+from saliencykit.networks.structure_cache import StructureCache
 from saliencykit.networks.tolerance import close_to_rounding
 
 _OTHER_SEED = 2**61 - 1  # unlike any that a user would set
+_steady: StructureCache[bool] = StructureCache()
+"""Modules that answered the same query twice alike."""
 
 
 @final
@@ -90,7 +94,24 @@ def answers_vary(black_box: BlackBox, image: Images) -> bool:
     with torch.no_grad():
         # seeding is for models that draw: another thread may be using the global state
         second = _answer(black_box, image, _OTHER_SEED) if draws.any else black_box(image)
-    return not close_to_rounding(first, second)
+    steady = close_to_rounding(first, second)
+    if _is_plain(black_box):
+        _steady.of(black_box.source_module)["steady"] = steady
+    return not steady
+
+
+def is_known_as_steady(black_box: BlackBox) -> bool:
+    """Did `answers_vary` find before that it does not, with the layers as they are?
+
+    Args:
+        black_box: The classifier. Of one that is no plain torch module nothing is known.
+    """
+    return _is_plain(black_box) and _steady.of(black_box.source_module).get("steady", False)
+
+
+def _is_plain(black_box: BlackBox) -> TypeGuard[TorchBlackBox]:
+    """Is it a torch module, and nothing of the user's around that could draw numbers?"""
+    return isinstance(black_box, TorchBlackBox) and black_box.target is None
 
 
 def _answer(black_box: BlackBox, images: Images, number: int) -> Logits:

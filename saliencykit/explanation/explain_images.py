@@ -13,7 +13,7 @@ from torch import Tensor
 from saliencykit._version import __version__
 from saliencykit.black_boxes.contrast import Contrast
 from saliencykit.black_boxes.pixel_range import with_pixel_range
-from saliencykit.black_boxes.repeated import averaged
+from saliencykit.black_boxes.repeated import averaged, is_known_as_steady
 from saliencykit.core import checks, rng
 from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
@@ -296,8 +296,8 @@ class _Run:
 
     @property
     def _looks_for_noise(self) -> bool:
-        """Is the first image queried twice more? That is part of the verification."""
-        return self.verify and self.repeats == 1
+        """Is the first image queried twice more? That is part of the first verification."""
+        return self.verify and self.repeats == 1 and not is_known_as_steady(self.black_box)
 
     def masks(self, row: int) -> int:
         """The number of masks of an image."""

@@ -17,6 +17,11 @@ from saliencykit.testing.black_boxes import Counting, PlantedEvidence
 from tests.helpers import seeded
 
 
+class DropoutLeftOn(nn.Module):
+    def forward(self, features):
+        return nn.functional.dropout(features, 0.5, training=True)
+
+
 class AlwaysDropout(nn.Module):
     """A classifier whose dropout is left on by design."""
 
@@ -28,7 +33,7 @@ class AlwaysDropout(nn.Module):
 
     def forward(self, images):
         features = self.conv(images).relu().mean((2, 3))
-        return self.head(nn.functional.dropout(features, 0.5, training=True)) * 8
+        return self.head(DropoutLeftOn()(features)) * 8
 
 
 def doubted(call):
@@ -90,6 +95,23 @@ def test_a_run_over_a_data_set_says_it_once(tmp_path):
     explain_dataset(dropout_black_box(), pairs, output_dir=tmp_path / "b", repeats=3, **options)
     with pytest.raises(InputError, match="other settings: model"):
         explain_dataset(dropout_black_box(), pairs, output_dir=tmp_path / "b", **options)
+
+
+def test_a_model_that_is_known_to_answer_alike_is_not_tested_again_until_it_changes():
+    calls, image = [], torch.rand(1, 3, 16, 16, generator=seeded())
+    model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 4), nn.Dropout()).eval()
+    black_box = TorchBlackBox(model, size=16)
+    model[0].register_forward_hook(lambda *call: calls.append(1))
+    counts = []
+    for turn in range(4):
+        if turn == 2:
+            model[2] = DropoutLeftOn()
+        before = len(calls)
+        texts = doubted(lambda: explain(black_box, image, 1, masker="center-box"))
+        counts.append(len(calls) - before)
+        assert any("differently" in text for text in texts) == (turn >= 2)
+    assert counts[0] - counts[1] == 2
+    assert counts[2:] == [counts[0]] * 2  # one that draws is told of each time
 
 
 def test_a_service_that_samples_is_noticed_and_averaged():
