@@ -553,6 +553,11 @@ KINDS: dict[str, Callable[[], Case]] = {
     "predicted class": lambda: Case(
         Returning(lambda z: z.argmax(1, keepdim=True).repeat(1, 2)), refused="not the predicted"
     ),
+    "sigmoids, functional": lambda: Case(
+        Returning(lambda z: z.sigmoid()),
+        planted=False,
+        warns="output='sigmoid', probabilities=True",
+    ),
     "not finite": lambda: Case(Returning(lambda z: z / 0), refused="NaN or infinite logits"),
     "nothing returned": lambda: Case(Returning(lambda z: None), refused="returned NoneType"),
     # inputs

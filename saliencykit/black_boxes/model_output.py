@@ -2,7 +2,7 @@
 
 import json
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
 from torch import Tensor
@@ -11,6 +11,8 @@ from saliencykit.core.checks import name_of
 from saliencykit.core.errors import ContractError, InputError
 from saliencykit.core.output import Output, both_answers
 from saliencykit.core.types import Logits
+
+_MANY = 8  # logits are seldom all in [0, 1] by chance
 
 
 def read_logits(
@@ -39,7 +41,7 @@ def read_logits(
         InputError: There are no logits, or they are declared probabilities and not in [0, 1].
         ContractError: They are not (B, K).
     """
-    found = _tensor_in(answer)
+    found = tensor_in(answer)
     if found is None:
         keys = f" with {list(answer)}" if isinstance(answer, Mapping) else ""
         raise InputError(
@@ -78,7 +80,12 @@ def num_columns(returned: int, output: Output) -> int:
 
 
 def warn_of_misreading(
-    logits: Logits, who: str, output: Output, probabilities: bool, *, ends_in_sigmoid: bool = False
+    logits: Logits,
+    who: str,
+    output: Output,
+    probabilities: bool,
+    *,
+    made_probabilities: Callable[[], bool | None] = lambda: None,
 ) -> None:
     """Warn where a model's answer looks like another one than was declared.
 
@@ -87,36 +94,45 @@ def warn_of_misreading(
         who: The model's name.
         output: What was declared.
         probabilities: What was declared.
-        ends_in_sigmoid: Is a sigmoid the model's last layer?
+        made_probabilities: Does the model end in a sigmoid or softmax? It is called only where all
+            logits are in [0, 1]. None: not known.
 
     Warns:
-        UserWarning: Probabilities of exclusive classes do not sum to 1, or logits look like
+        UserWarning: Probabilities of exclusive classes do not sum to 1, or logits are or look like
             probabilities. The message has the line to write.
     """
     rows = logits.detach().float()
     one_logit = rows.shape[1] == 2 and bool((rows.sum(1).abs() < 1e-5).all())
-    if output == "score" or (one_logit and not ends_in_sigmoid):
+    if output == "score" or (probabilities and (one_logit or output == "sigmoid")):
         return
-    text = None
+    text, sums = "", rows.sum(1)
+    values = rows[:, -1:] * (2 if output == "softmax" else 1) if one_logit else rows
+    bounded = bool(((values >= 0) & (values <= 1)).all())
     if probabilities:
         sums = rows.exp().sum(1)
-        if output == "softmax" and not one_logit and bool(((sums - 1).abs() > 0.01).any()):
+        if bool(((sums - 1).abs() > 0.01).any()):
             text = (
                 f"probabilities whose rows sum to {float(sums.min()):.3g} to "
                 f"{float(sums.max()):.3g}, and they are read as those of exclusive classes, which "
                 "sum to 1. If each label is on its own, write output='sigmoid'"
             )
-    elif ends_in_sigmoid and bool((rows[:, -1:] if one_logit else rows).ge(0).all()):
-        text = (
-            "what its last layer, a sigmoid, makes: probabilities, and they are read as logits. "
-            f"Write {'' if one_logit else 'output=' + repr('sigmoid') + ', '}probabilities=True"
-        )
-    elif bool((rows >= 0).all() & ((rows.sum(1) - 1).abs() < 1e-3).all()):
+    elif bounded and not one_logit and bool(((sums - 1).abs() < 1e-3).all()):
         text = (
             "rows that sum to 1: these look like probabilities, and are read as logits. If it "
             "ends in a softmax, write probabilities=True"
         )
-    if text is not None:
+    elif bounded and (made := made_probabilities()) is not False:
+        options = f"{'' if one_logit else 'output=' + repr('sigmoid') + ', '}probabilities=True"
+        if made:
+            text = (
+                f"what a sigmoid makes: probabilities, and they are read as logits. Write {options}"
+            )
+        elif not one_logit and values.numel() >= _MANY:
+            text = (
+                "only values in [0, 1]: they may be probabilities of labels that are each on its "
+                f"own, and are read as logits. If they are, write {options}"
+            )
+    if text:
         warnings.warn(f"{who} returned {text} where you make the black box.", stacklevel=6)
 
 
@@ -179,7 +195,8 @@ def _parts(answer: object, where: str = "answer", depth: int = 3) -> Iterator[tu
             yield from _parts(getattr(answer, name), f"{where}.{name}", depth - 1)
 
 
-def _tensor_in(output: object) -> Tensor | None:
+def tensor_in(output: object) -> Tensor | None:
+    """The tensor of logits in what a model returned, as it is; None if there is none."""
     if isinstance(output, Tensor):
         return output
     if isinstance(logits := getattr(output, "logits", None), Tensor):
@@ -191,5 +208,5 @@ def _tensor_in(output: object) -> Tensor | None:
         tensors = [value for value in output.values() if isinstance(value, Tensor)]
         return tensors[0] if len(tensors) == 1 else None
     if isinstance(output, tuple | list) and output:
-        return _tensor_in(output[0])
+        return tensor_in(output[0])
     return None

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import chain
 from typing import Any, final
 
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from saliencykit.black_boxes.class_names import check_class_names
 from saliencykit.black_boxes.extra_inputs import ExtraInputs
-from saliencykit.black_boxes.model_output import read_logits, warn_of_misreading
+from saliencykit.black_boxes.model_output import read_logits, tensor_in, warn_of_misreading
 from saliencykit.black_boxes.module_checks import check_weights, is_quantized, reason_of_failure
 from saliencykit.black_boxes.options import (
     check_choices,
@@ -31,6 +32,7 @@ from saliencykit.core.geometry import Geometry
 from saliencykit.core.output import OUTPUTS, Output
 from saliencykit.core.types import Images, Logits, Target
 from saliencykit.networks.direct_execution import without_checkpointing
+from saliencykit.networks.final_operation import FinalOperation
 from saliencykit.networks.module_state import (
     in_use_elsewhere,
     restored_rng_state,
@@ -261,15 +263,23 @@ class TorchBlackBox(BlackBox):
         if "num_classes" not in self._state:
             check_class_names(self.class_names, logits.shape[1], name_of(self.model))
             self._state["num_classes"] = logits.shape[1]
-            *_, last = self.module.modules()
             warn_of_misreading(
                 logits,
                 name_of(self.model),
                 self.output,
                 self.probabilities,
-                ends_in_sigmoid=isinstance(last, nn.Sigmoid),
+                made_probabilities=partial(self._made_probabilities, model, inputs),
             )
         return logits.to(images.dtype)
+
+    def _made_probabilities(self, model: nn.Module, inputs: Tensor) -> bool | None:
+        """Does the model itself apply a sigmoid or softmax at its end?"""
+        try:
+            with torch.no_grad(), restored_rng_state(), FinalOperation() as operation:
+                answer = unwrap(model)(inputs)
+        except Exception:  # it cannot run in this mode
+            return None
+        return operation.made_probabilities(tensor_in(answer))
 
     def _model_to_run(self) -> nn.Module:
         """A private copy in eval mode, if the model itself is in training mode or may soon be."""

@@ -137,7 +137,7 @@ def test_an_answer_that_looks_like_another_one_is_warned_about(
     logits = read_logits(values, 2, "Net", output, probabilities)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        warn_of_misreading(logits, "Net", output, probabilities, ends_in_sigmoid=sigmoid)
+        warn_of_misreading(logits, "Net", output, probabilities, made_probabilities=lambda: sigmoid)
     assert len(caught) == (words is not None)
     if words is not None:
         assert re.search(words, str(caught[0].message))

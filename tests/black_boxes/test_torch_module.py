@@ -1,6 +1,7 @@
 """TorchBlackBox: any torch module, borrowed and given back as it was."""
 
 import copy
+import re
 import warnings
 
 import numpy as np
@@ -278,3 +279,40 @@ def test_compiled_parallel_and_script_models_answer() -> None:
     compiled = torch.compile(small(), backend="eager")
     torch.testing.assert_close(TorchBlackBox(compiled)(images()), wanted)
     assert compiled.training
+
+
+OWN = "output='sigmoid', probabilities=True"
+
+
+@pytest.mark.parametrize(
+    ("ending", "line"),
+    [
+        (torch.sigmoid, OWN),
+        (lambda z: z.sigmoid_(), OWN),
+        (lambda z: {"logits": z.sigmoid().double(), "hidden": z}, OWN),
+        (lambda z: (nn.functional.hardsigmoid(z)[:, None, :3].squeeze(1), z.sigmoid()), OWN),
+        (lambda z: 1 / (1 + torch.exp(-z)), "may be probabilities.*" + OWN),
+        (lambda z: z[:, :1].sigmoid(), "Write probabilities=True"),
+        (lambda z: z[:, 0].sigmoid(), "Write probabilities=True"),
+        (lambda z: nn.functional.softmax(z, 1), "look like probabilities.*probabilities=True"),
+        (lambda z: z.exp() / z.exp().sum(1, keepdim=True), "look like probabilities"),
+        # logits that lie in [0, 1]
+        (lambda z: nn.functional.linear(z.sigmoid(), torch.eye(5) / 2), None),
+        (lambda z: nn.functional.relu(z / z.abs().max()), None),
+        (lambda z: nn.functional.relu(z / z.abs().max())[:, :1], None),
+        (lambda z: z.log_softmax(1), None),
+        (lambda z: z, None),
+    ],
+)
+def test_probabilities_that_are_made_in_forward_are_noticed(ending, line) -> None:
+    model = Answering(lambda out: ending(20 * out))
+    with torch.no_grad(), warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        TorchBlackBox(model)(images())
+    said = [str(each.message) for each in caught]
+    assert len(said) == (line is not None)
+    if line is not None:
+        assert re.search(line, said[0]), said
+        options = re.search(r"rite (.*) where", said[0])
+        assert options is not None
+        TorchBlackBox(model, **eval(f"dict({options[1]})"))(images())  # the line that is written

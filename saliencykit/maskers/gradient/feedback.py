@@ -5,7 +5,6 @@ from typing import Any, ClassVar, final
 
 import torch
 from torch import Generator, Tensor
-from torch.overrides import TorchFunctionMode
 
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of, numbers, whole_numbers
@@ -14,6 +13,8 @@ from saliencykit.core.masker import Masker
 from saliencykit.core.masker_output import MaskerOutput
 from saliencykit.core.query_batches import micro_batch
 from saliencykit.core.types import Images, Labels, Logits
+from saliencykit.maskers.gradient.rectifier_rules import activations_without_rule
+from saliencykit.maskers.gradient.rectifiers import Rectifiers
 from saliencykit.maskers.normalize import mask_from_attributions
 from saliencykit.networks.tolerance import close_to_rounding
 
@@ -154,7 +155,7 @@ class _GatedLayer:
 
 @final
 @dataclass
-class _Gates(TorchFunctionMode):
+class _Gates(Rectifiers):
     """Applies the last iteration's gates to a forward pass; its backward pass makes new ones."""
 
     masker: Feedback
@@ -167,14 +168,25 @@ class _Gates(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs, name = kwargs or {}, getattr(func, "__name__", "").strip("_")
         if name not in _GATED or not args or not args[0].requires_grad:
-            return func(*args, **kwargs)
-        outputs = func(args[0] * 1, *args[1:], **kwargs)  # of a copy: some work in place
+            return super().__torch_function__(func, types, args, kwargs)
+        return self._gated(func(args[0] * 1, *args[1:], **kwargs))  # of a copy: some are in place
+
+    def rectify(self, x: Tensor, ceiling: float, in_place: bool) -> Tensor:
+        """A ReLU with a gate."""
+        return self._gated(x.clamp(0, ceiling))
+
+    def _gated(self, outputs: Tensor) -> Tensor:
         before = self.gates[len(self.layers)] if self.gates else None
         self.layers.append(_GatedLayer(outputs.detach(), before))
-        return _ApplyGates.apply(outputs, self.layers[-1], self.masker.neuron_cost)
+        return _ApplyGates.apply(outputs, self.layers[-1], self.masker.neuron_cost)  # type: ignore[no-any-return]
 
     def check(self, logits: Logits, expected: Logits, model: str) -> None:
-        """Raise InputError unless there are gates, and open ones change nothing."""
+        """Raise InputError unless all activations have gates, and open ones change nothing."""
+        if others := self.others | activations_without_rule(logits, _ApplyGates):
+            raise InputError(
+                f"{model} has {', '.join(sorted(others))}, which Feedback cannot gate. Use "
+                f"{_INSTEAD}."
+            )
         if not self.layers:
             raise InputError(
                 f"{model} has no ReLU, max pooling or other activation that Feedback could gate. "

@@ -33,10 +33,11 @@ class RectifiedGradient(PixelAttribution):
     Grad-CAM, or use it as a baseline.
 
     The rule holds at every ReLU and ReLU6 that the model computes: a module or a function, in place
-    or shared, `clamp(min=0)`, `maximum`, `where(x > 0, x, 0)` or `x * (x > 0)`. Where every ReLU is
-    a module with an input of its own, the results are Captum's. Models with other activations
-    (GELU, SiLU, or `x * sigmoid(x)` written by hand) are refused: the rule is not defined there,
-    and without a rule the result would be the plain gradient.
+    or shared, `clamp(min=0)`, `maximum`, `where(x > 0, x, 0)` or `x * (x > 0)`; see `Rectifiers`.
+    Where every ReLU is a module with an input of its own, the results are Captum's. Models with
+    other activations (GELU, SiLU, also written by hand, as `x * sigmoid(x)` or `log1p(exp(x))`) are
+    refused: the rule is not defined there, and without a rule the result would be the plain
+    gradient. It passes tanh and sigmoid, which rectify nothing, as they are.
 
     Args:
         rule: `guided`: a gradient passes a ReLU where it is positive and the ReLU's input was
@@ -78,7 +79,7 @@ class RectifiedGradient(PixelAttribution):
         def query(inputs: Images) -> Logits:
             with RectifierRules(self.rule) as rules:
                 logits = black_box(inputs)
-            others = rules.others | activations_without_rule(logits)
+            others = activations_without_rule(logits) or rules.others
             if logits.requires_grad and (others or not rules.count):
                 what = f"also has {', '.join(sorted(others))}" if others else "calls no ReLU"
                 raise InputError(

@@ -153,7 +153,13 @@ def test_each_image_has_its_own_iterations(batch_size):
 
 @pytest.mark.parametrize(
     "act",
-    [F.silu, F.gelu, F.leaky_relu, lambda x: F.relu(x, inplace=True), lambda x: x.relu_(), F.relu6],
+    [
+        *(F.silu, F.gelu, F.leaky_relu, F.relu6),
+        lambda x: F.relu(x, inplace=True),
+        lambda x: x.relu_(),
+        lambda x: x.clamp(min=0),
+        lambda x: torch.stack([x, 0 * x]).amax(0),
+    ],
 )
 def test_other_and_in_place_activations_are_gated(act):
     net = fixed(lambda: Net(act), 2).train()
@@ -194,6 +200,9 @@ def test_errors_name_maskers_that_work(black_box, examples):
         scores(Feedback(), nn.Sequential(nn.Flatten(), nn.Linear(3 * 17 * 14, 4)))
     with pytest.raises(InputError, match=r"in place.*rise"):
         scores(Feedback(), fixed(InPlace, 2))
+    for act, words in ((lambda x: x * x.sigmoid(), "'mul'"), (torch.jit.script(nn.ReLU()), "Relu")):
+        with pytest.raises(InputError, match=f"{words}.*cannot gate.*rise"):
+            scores(Feedback(), fixed(lambda: Net(act), 2))  # noqa: B023
 
 
 @pytest.mark.parametrize(
