@@ -1,4 +1,4 @@
-"""torch.set_default_device and torch.set_default_dtype change nothing: masks, fills and scores."""
+"""torch.set_default_device, set_default_dtype and an outer autocast change nothing."""
 
 import ast
 from collections.abc import Callable, Iterator
@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from saliencykit import explain
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.errors import InputError
 from saliencykit.core.masker import TrainedMaskerFactory
@@ -92,6 +93,24 @@ def test_masks_do_not_depend_on_the_defaults_of_torch(name: str) -> None:
     except InputError as error:
         pytest.skip(f"{name} needs more than its name: {error}")
     same_under_every_default(compute, wanted)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("name", MASKERS)
+def test_an_outer_autocast_changes_no_explanation(name: str) -> None:
+    def compute() -> list[Tensor]:
+        answer = explain(network(), IMAGES, LABELS, masker=QUICK.get(name, name), inputs="raw")
+        return [answer.mask, answer.logits, *filter(None.__ne__, (answer.kept, answer.dropped))]
+
+    try:
+        wanted = compute()
+    except InputError as error:
+        pytest.skip(f"{name} needs more than its name: {error}")
+    with torch.autocast("cpu", torch.bfloat16):
+        got = compute()
+        assert torch.is_autocast_enabled("cpu")
+    for one, other in zip(got, wanted, strict=True):
+        assert torch.equal(one, other)
 
 
 @pytest.mark.parametrize("name", registry().names("alternative"))

@@ -279,7 +279,8 @@ class TorchBlackBox(BlackBox):
                 answer = unwrap(model)(inputs)
         except Exception:  # it cannot run in this mode
             return None
-        return operation.made_probabilities(tensor_in(answer))
+        made: bool | None = operation.made_probabilities(tensor_in(answer))
+        return made
 
     def _model_to_run(self) -> nn.Module:
         """A private copy in eval mode, if the model itself is in training mode or may soon be."""

@@ -9,7 +9,7 @@ device.
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 
 import torch
@@ -48,8 +48,8 @@ def image_keys(images: Images) -> Tensor:
 
 @contextmanager
 def isolated(*devices: torch.device, seeded: bool = False) -> Iterator[None]:
-    """Inside, torch's global random state may be used and is restored after, and tensors can have
-    gradients even where the caller is in inference mode.
+    """Inside, torch's global random state may be used and is restored after, tensors can have
+    gradients even where the caller is in inference mode, and a caller's autocast does not act.
 
     Where other threads run, what is not seeded restores nothing: they may have drawn the numbers
     meanwhile, and a training thread must not draw the same ones again.
@@ -64,7 +64,10 @@ def isolated(*devices: torch.device, seeded: bool = False) -> Iterator[None]:
         for device in cuda
     ]
     try:
-        with torch.inference_mode(False):
+        with torch.inference_mode(False), ExitStack() as settings:
+            for kind in {"cpu", *(device.type for device in devices)}:
+                if torch.is_autocast_enabled(kind):
+                    settings.enter_context(torch.autocast(kind, enabled=False))
             yield
     finally:
         if seeded or threading.active_count() == 1:

@@ -1,5 +1,6 @@
 """Arrays and tensors as images: which axis is which, and what the numbers mean."""
 
+import warnings
 from dataclasses import dataclass
 from typing import Any, TypeAlias, final
 
@@ -60,7 +61,7 @@ def tensor_rows(tensor: Tensor, name: str, black_box: BlackBox) -> list[tuple[st
             f"{name} is a tensor of shape {shape}; expected (C, H, W) or (B, C, H, W), with no "
             f"empty side.{hint}"
         )
-    if shape[-1] in (1, 3, 4) and shape[-3] > 4 and not _reads(black_box, shape[-3]):
+    if shape[-1] in (1, 3, 4) and shape[-3] > 4 and _num_channels(black_box) != shape[-3]:
         order = "2, 0, 1" if tensor.ndim == 3 else "0, 3, 1, 2"
         raise InputError(
             f"{name} is a tensor of shape {shape}, with its channels last; write "
@@ -83,13 +84,6 @@ def tensor_rows(tensor: Tensor, name: str, black_box: BlackBox) -> list[tuple[st
             raise InputError(f"{source} holds NaN or infinite values; clean or drop it.")
     wide = rows.cpu().to(torch.float64 if tensor.dtype == torch.float64 else torch.float32)
     return list(zip(names, (row[None] for row in wide), strict=True))
-
-
-def _reads(black_box: BlackBox, channels: int) -> bool:
-    """Does the model's first convolution take so many channels?"""
-    layers = () if black_box.module is None else black_box.module.modules()
-    counts = (layer.in_channels for layer in layers if isinstance(layer, nn.Conv2d))
-    return next(counts, None) == channels
 
 
 def array_rows(
@@ -123,6 +117,8 @@ def array_rows(
             f"{name} is an array of shape {shape}; expected (H, W, C) with C up to "
             f"{_MOST_CHANNELS}, (H, W), or (B, H, W, C).{advice}"
         )
+    if array.ndim > 2:
+        _warn_of_layout(shape, name, black_box)
     usual = array.dtype.kind == "f" or array.dtype in (np.uint8, np.uint16, np.bool_)
     if not usual and (black_box.pixel_range is None or array.dtype.kind not in "iu"):
         is_number = array.dtype.kind in "iu"
@@ -134,6 +130,43 @@ def array_rows(
         )
     shown = array[:, :, None] if array.ndim == 2 else array
     return _raw_rows(shown if shown.ndim == 4 else shown[None], name, black_box)
+
+
+def _warn_of_layout(shape: tuple[int, ...], name: str, black_box: BlackBox) -> None:
+    """Warn where the first axis of an image may be its channels as well as the last one.
+
+    Raises:
+        InputError: Only the first one can be.
+    """
+    first, height, last = shape[-3:]
+    taken = _num_channels(black_box)
+    as_last = last in ((1, 3, 4) if taken in (1, 3) else (taken or last,))
+    usual = last in (1, 3, 4) and first not in (1, 3, 4)
+    usual = taken is None and (usual or black_box.module is not None)  # which refuses it later
+    other = first != (taken or first) or first > _MOST_CHANNELS
+    if usual or other or first == height == last == 1:
+        return
+    order = "1, 2, 0" if len(shape) == 3 else "0, 2, 3, 1"
+    line = f"x.transpose({order}), or torch.from_numpy(x) if it is what model(x) takes"
+    if not as_last:
+        raise InputError(
+            f"{name} is an array of shape {shape}, and the model takes {taken} channels, which "
+            f"must be last; write {line}."
+        )
+    warnings.warn(
+        f"{name} is an array of shape {shape}, read as {first} x {height} pixels of {last} "
+        f"channels; if its channels are first, write {line}.",
+        stacklevel=2,
+    )
+
+
+def _num_channels(black_box: BlackBox) -> int | None:
+    """How many channels the model takes; None if it does not say."""
+    if black_box.baseline_color is not None:
+        return len(black_box.baseline_color)
+    layers = () if black_box.module is None else black_box.module.modules()
+    counts = (layer.in_channels for layer in layers if isinstance(layer, nn.Conv2d))
+    return next(counts, getattr(black_box, "channels", None))
 
 
 def _raw_rows(

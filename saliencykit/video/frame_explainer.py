@@ -11,7 +11,7 @@ import torch
 from PIL.Image import Image
 
 from saliencykit._version import __version__
-from saliencykit.core import checks
+from saliencykit.core import checks, rng
 from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of
@@ -219,7 +219,7 @@ class _Explainer:
 
     def __call__(self, batch: list[_PreparedFrame]) -> list[Explanation]:
         advice = memory_advice(self.black_box.device, name_of(self.masker), len(batch))
-        with torch.inference_mode(False), torch.no_grad(), advice:
+        with rng.isolated(self.black_box.device), torch.no_grad(), advice:
             return self._explain(batch)
 
     def _explain(self, batch: list[_PreparedFrame]) -> list[Explanation]:

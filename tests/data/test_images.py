@@ -278,6 +278,34 @@ def test_a_narrow_image_of_many_channels_is_not_taken_for_channels_last() -> Non
         as_images(narrow, BOX, given_black_box=False)
 
 
+@pytest.mark.parametrize("channels", [1, 3, 4, 15, 16])
+@pytest.mark.parametrize(
+    "shape", [(3, 224, 3), (16, 16, 15), (2, 16, 16, 15), (15, 9, 16), (3, 9, 4), (1, 9, 1), (9, 9)]
+)
+def test_arrays_that_can_be_read_both_ways_are_warned_about(
+    shape: tuple[int, ...], channels: int
+) -> None:
+    """Channels last is right, or refused; where channels first would be too, that is said."""
+    half, values = (0.5,) * channels, np.zeros(shape, np.uint8)
+    black_box = TorchBlackBox(nn.Flatten(), mean=half, std=half, size=9)
+    last, first = shape[-1] if len(shape) > 2 else 1, shape[-3] if len(shape) > 2 else 0
+    fits = last == channels or (channels in (1, 3) and last in (1, 3, 4))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        if fits and not (len(shape) == 4 and last > 4):
+            read = as_images(values, black_box).images
+            assert read.shape[1] == channels
+        elif not fits:
+            with pytest.raises(InputError, match="channels"):
+                as_images(values, black_box)
+        if not fits and first == channels:
+            with pytest.raises(InputError, match=r"must be last; write x.transpose\("):
+                as_images(values, black_box)
+    said = [str(each.message) for each in caught]
+    assert bool(said) == (fits and first == channels), said
+    assert all("write x.transpose(" in line for line in said)
+
+
 def test_a_volume_is_explained_with_its_slices_as_channels() -> None:
     volume = torch.rand(1, 2, 5, 12, 12)
     net = nn.Sequential(nn.Conv3d(2, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool3d(1), nn.Flatten())
