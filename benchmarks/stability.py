@@ -82,10 +82,6 @@ class Counting(BlackBoxWrapper):
         super().__init__(black_box)
         self.batches = batches
 
-    def optimized_for(self, images: Images) -> BlackBox:
-        """The optimized copy, counted too."""
-        return Counting(self.black_box.optimized_for(images), self.batches)
-
     def logits(self, images: Images) -> Logits:
         """Count, then query."""
         self.batches.append(len(images))

@@ -26,6 +26,10 @@ class CachedCopies(BlackBoxWrapper):
         super().__init__(black_box)
         self._copies: dict[tuple[object, ...], BlackBox] = {}
 
+    def around(self, black_box: BlackBox) -> "CachedCopies":
+        """With copies of its own."""
+        return CachedCopies(black_box)
+
     def optimized_for(self, images: Images) -> BlackBox:
         """The cached copy of the black box inside."""
         key = (*images.shape[1:], images.dtype, images.device)
@@ -60,11 +64,9 @@ class CachedLogits(BlackBoxWrapper):
         self._images: Tensor | None = None
         self._logits: Tensor | None = None
 
-    def optimized_for(self, images: Images) -> BlackBox:
-        """The optimized copy, with the same logits cached."""
-        twin = CachedLogits(self.black_box.optimized_for(images))
-        twin._images, twin._logits = self._images, self._logits
-        return twin
+    def without_preprocessing(self) -> BlackBox:
+        """As the black box inside; the logits of its own images are others."""
+        return self.black_box.without_preprocessing()
 
     def remember(self, images: Images, logits: Logits | None = None) -> Logits:
         """Cache the logits of these images until the next call; compute them if not given.

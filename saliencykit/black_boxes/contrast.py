@@ -1,19 +1,15 @@
 """Contrast: why this class rather than that one."""
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, final
+from typing import final
 
 from torch import Tensor
 
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.black_box_wrapper import BlackBoxWrapper
 from saliencykit.core.errors import InputError
-from saliencykit.core.geometry import Geometry
 from saliencykit.core.output import relative_to
 from saliencykit.core.types import Images, Logits
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 
 @final
@@ -83,18 +79,6 @@ class ContrastBlackBox(BlackBoxWrapper):
     def __repr__(self) -> str:
         """The classifier and the class."""
         return f"ContrastBlackBox({self.black_box!r}, against={self.against})"
-
-    def prepare(self, image: "Image") -> tuple[Images, Geometry]:
-        """As the classifier."""
-        return self.black_box.prepare(image)
-
-    def optimized_for(self, images: Images) -> "ContrastBlackBox":
-        """The same contrast of the optimized copy."""
-        return ContrastBlackBox(self.black_box.optimized_for(images), self._against)
-
-    def without_preprocessing(self) -> "ContrastBlackBox":
-        """The same contrast for images that are normalized already."""
-        return ContrastBlackBox(self.black_box.without_preprocessing(), self._against)
 
     def logits(self, images: Images) -> Logits:
         """The differences, (B, K)."""

@@ -31,14 +31,6 @@ class CountingBlackBox(BlackBoxWrapper):
         self.on_query = on_query
         self.stands_for = black_box  # messages name the black box that the user gave
 
-    def optimized_for(self, images: Images) -> BlackBox:
-        """The optimized copy, which is counted too."""
-        return CountingBlackBox(self.black_box.optimized_for(images), self.on_query)
-
-    def without_preprocessing(self) -> BlackBox:
-        """The black box for normalized inputs, which is counted too."""
-        return CountingBlackBox(self.black_box.without_preprocessing(), self.on_query)
-
     def logits(self, images: Images) -> Logits:
         """Query the black box, then report."""
         # called, so that a broken contract is reported in its own name

@@ -55,14 +55,6 @@ class RepeatedQueries(BlackBoxWrapper):
         """That of the black box inside, and the number."""
         return f"RepeatedQueries({self.black_box!r}, repeats={self.repeats})"
 
-    def optimized_for(self, images: Images) -> BlackBox:
-        """The optimized copy, repeated as often."""
-        return RepeatedQueries(self.black_box.optimized_for(images), self.repeats)
-
-    def without_preprocessing(self) -> BlackBox:
-        """The black box without its preprocessing, repeated as often."""
-        return RepeatedQueries(self.black_box.without_preprocessing(), self.repeats)
-
     def logits(self, images: Images) -> Logits:
         """The logits of the mean probabilities."""
         answers = torch.stack([_answer(self.black_box, images, n) for n in range(self.repeats)])

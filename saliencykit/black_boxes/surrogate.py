@@ -3,10 +3,10 @@
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from operator import attrgetter
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias, final
 
-import torch
 from msgspec import Meta, Struct, convert, to_builtins
 from PIL.Image import Image
 from torch import nn
@@ -62,6 +62,10 @@ SURROGATE_FILE = WeightsFile(
 )
 
 
+def _of_network(name: str) -> Any:
+    return property(attrgetter(f"black_box.{name}"))
+
+
 @final
 @dataclass(frozen=True, eq=False)
 class Surrogate(BlackBox):
@@ -114,35 +118,13 @@ class Surrogate(BlackBox):
         of = self.metadata.get("black_box", "a black box")
         return f"Surrogate({type(self.module).__name__}, of {of})"
 
-    @property
-    def max_batch_size(self) -> int | None:  # type: ignore[override]
-        """Of the network."""
-        return self.black_box.max_batch_size
-
-    @property
-    def output(self) -> Output:  # type: ignore[override]
-        """As the black box's."""
-        return self.black_box.output
-
-    @property
-    def device(self) -> torch.device:  # type: ignore[override]
-        """Of the network."""
-        return self.black_box.device
-
-    @property
-    def model(self) -> nn.Module:
-        """The network."""
-        return self.black_box.model
-
-    @property
-    def module(self) -> nn.Module:  # type: ignore[override]
-        """The network."""
-        return self.black_box.module
-
-    @property
-    def source_module(self) -> nn.Module:
-        """The network itself, also for an optimized copy."""
-        return self.black_box.source_module
+    # as of the network, whose optimized copy has others
+    max_batch_size = _of_network("max_batch_size")
+    output = _of_network("output")
+    device = _of_network("device")
+    model = _of_network("model")
+    module = _of_network("module")
+    source_module = _of_network("source_module")
 
     def prepare(self, image: Image) -> tuple[Images, Geometry]:
         """As the black box does.

@@ -1,6 +1,6 @@
 """BlackBoxWrapper: a black box that passes everything on to another one."""
 
-from abc import abstractmethod
+import copy
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -11,13 +11,16 @@ from saliencykit.core.geometry import Geometry
 from saliencykit.core.types import Images, Logits
 
 if TYPE_CHECKING:
+    from typing import Self
+
     from PIL.Image import Image
     from torch import nn
 
 
 class BlackBoxWrapper(BlackBox):
-    """Another black box, unchanged; a subclass overrides what it changes, and says how to wrap the
-    optimized copy.
+    """Another black box, unchanged; a subclass overrides what it changes.
+
+    The optimized copy, and the black box for normalized inputs, are wrapped as well.
 
     Args:
         black_box: The black box inside.
@@ -56,13 +59,21 @@ class BlackBoxWrapper(BlackBox):
         """As the black box inside."""
         return self.black_box.prepare(image)
 
-    @abstractmethod
+    def around(self, black_box: BlackBox) -> "Self":
+        """The same wrapper around another form of the black box inside."""
+        twin = copy.copy(self)
+        twin.black_box, twin.max_batch_size = black_box, black_box.max_batch_size
+        twin.baseline_color = black_box.baseline_color
+        twin.module = None if self.module is None else black_box.module
+        return twin
+
     def optimized_for(self, images: Images) -> BlackBox:
         """The wrapper around the optimized copy."""
+        return self.around(self.black_box.optimized_for(images))
 
     def without_preprocessing(self) -> BlackBox:
-        """As the black box inside, and no longer wrapped."""
-        return self.black_box.without_preprocessing()
+        """The wrapper around the black box for images that are normalized already."""
+        return self.around(self.black_box.without_preprocessing())
 
     def logits(self, images: Images) -> Logits:
         """As the black box inside."""

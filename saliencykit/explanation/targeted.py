@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from saliencykit.black_boxes.contrast import Contrast, ContrastBlackBox
-from saliencykit.black_boxes.score_targets import TargetBlackBox
+from saliencykit.black_boxes.target_black_box import TargetBlackBox
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of

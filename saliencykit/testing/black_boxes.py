@@ -1,21 +1,17 @@
 """Tiny classifiers whose evidence is known, and wrappers that count, limit or break a black box."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Literal, final
+from dataclasses import dataclass
+from typing import Literal, final
 
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from saliencykit.core.black_box import BlackBox
+from saliencykit.core.black_box_wrapper import BlackBoxWrapper
 from saliencykit.core.errors import InputError
-from saliencykit.core.geometry import Geometry
 from saliencykit.core.types import Images, Labels, Logits, Mask
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 # gray is 0 in both, so no gray fill is evidence
 _COLORS = {
@@ -92,17 +88,11 @@ class PlantedEvidence(BlackBox):
         Args:
             like: The tensor that gives dtype and device.
         """
-        down, right = torch.meshgrid(
-            torch.arange(self.side, device="cpu"),
-            torch.arange(self.side, device="cpu"),
-            indexing="ij",
-        )
+        right = torch.arange(self.side, device="cpu")
+        down = right[:, None]
         signs = [1.0 - 2.0 * ((a * down + b * right) % 2) for a, b in _TEXTURES.values()]
-        colors = [
-            torch.tensor(color, dtype=torch.float32, device="cpu").view(3, 1, 1)
-            for color in _COLORS.values()
-        ]
-        patches = torch.stack([sign * color for sign in signs for color in colors])
+        colors = torch.tensor(list(_COLORS.values()), dtype=torch.float32, device="cpu")
+        patches = torch.stack([sign * color[:, None, None] for sign in signs for color in colors])
         return patches[: self.num_classes].to(dtype=like.dtype, device=like.device)
 
     def examples(
@@ -128,24 +118,17 @@ class PlantedEvidence(BlackBox):
                 f"{self.side}."
             )
         labels = torch.arange(n, device="cpu") % self.num_classes
-        grain = (
-            torch.randn(
-                n, 1, height, width, generator=generator, dtype=torch.float32, device="cpu"
-            ).clamp(-4, 4)
-            * _GRAIN
-        )
-        images = (0.5 + grain).repeat(1, 3, 1, 1)
+        shape = (n, 1, height, width)
+        grain = torch.randn(shape, generator=generator, dtype=torch.float32, device="cpu")
+        images = (0.5 + grain.clamp(-4, 4) * _GRAIN).repeat(1, 3, 1, 1)
         patches = self.patches(images)
         for image, label in zip(images, labels.tolist(), strict=True):
-            top = int(
-                torch.randint(height - self.side + 1, (1,), generator=generator, device="cpu")
+            top, left = (
+                int(torch.randint(side - self.side + 1, (1,), generator=generator, device="cpu"))
+                for side in (height, width)
             )
-            left = int(
-                torch.randint(width - self.side + 1, (1,), generator=generator, device="cpu")
-            )
-            image[:, top : top + self.side, left : left + self.side] = (
-                0.5 + _CONTRAST * patches[label]
-            )
+            patch = image[:, top : top + self.side, left : left + self.side]
+            patch.copy_(0.5 + _CONTRAST * patches[label])
         return images.to(self.device), labels.to(self.device)
 
     def evidence(self, images: Images, labels: Labels) -> Mask:
@@ -218,37 +201,8 @@ def small_network() -> nn.Sequential:
         return nn.Sequential(*trunk, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(5, 4))
 
 
-def _inner(name: str) -> Any:
-    return property(attrgetter(f"black_box.{name}"))
-
-
-@dataclass(frozen=True)
-class _Wrapped(BlackBox):
-    """A black box around another one, without its module."""
-
-    black_box: BlackBox
-
-    num_classes = _inner("num_classes")
-    output = _inner("output")
-    differentiable = _inner("differentiable")
-    max_batch_size = _inner("max_batch_size")
-    device = _inner("device")
-    class_names = _inner("class_names")
-    baseline_color = _inner("baseline_color")
-
-    def prepare(self, image: "Image") -> tuple[Images, Geometry]:
-        return self.black_box.prepare(image)
-
-    def optimized_for(self, images: Images) -> BlackBox:
-        return replace(self, black_box=self.black_box.optimized_for(images))
-
-    def without_preprocessing(self) -> BlackBox:
-        return replace(self, black_box=self.black_box.without_preprocessing())
-
-
 @final
-@dataclass(frozen=True)
-class QueryOnly(_Wrapped):
+class QueryOnly(BlackBoxWrapper):
     """A black box without gradients, like a web service or a compiled model.
 
     Args:
@@ -259,7 +213,9 @@ class QueryOnly(_Wrapped):
         False
     """
 
-    differentiable = False
+    def __init__(self, black_box: BlackBox) -> None:
+        super().__init__(black_box)
+        self.differentiable, self.module = False, None
 
     def logits(self, images: Images) -> Logits:
         """The logits of the classifier inside, detached."""
@@ -268,8 +224,7 @@ class QueryOnly(_Wrapped):
 
 
 @final
-@dataclass(frozen=True)
-class Counting(_Wrapped):
+class Counting(BlackBoxWrapper):
     """A black box that counts its queries, together with those of its optimized copies.
 
     Args:
@@ -283,7 +238,9 @@ class Counting(_Wrapped):
         ([3, 2], 5)
     """
 
-    batch_sizes: list[int] = field(default_factory=list)
+    def __init__(self, black_box: BlackBox, batch_sizes: list[int] | None = None) -> None:
+        super().__init__(black_box)
+        self.module, self.batch_sizes = None, [] if batch_sizes is None else batch_sizes
 
     @property
     def num_images(self) -> int:
@@ -297,8 +254,7 @@ class Counting(_Wrapped):
 
 
 @final
-@dataclass(frozen=True)
-class Broken(_Wrapped):
+class Broken(BlackBoxWrapper):
     """A black box that breaks its contract.
 
     Args:
@@ -313,15 +269,19 @@ class Broken(_Wrapped):
         saliencykit.core.errors.ContractError: Broken.logits returned NaN or infinite logits for ...
     """
 
-    black_box: BlackBox = field(default_factory=PlantedEvidence)
-    how: Literal["nan", "infinite", "shape", "rows", "integer", "list", "raises"] = "nan"
+    def __init__(
+        self,
+        black_box: BlackBox | None = None,
+        how: Literal["nan", "infinite", "shape", "rows", "integer", "list", "raises"] = "nan",
+    ) -> None:
+        super().__init__(PlantedEvidence() if black_box is None else black_box)
+        self.module, self.how = None, how
 
     def logits(self, images: Images) -> Logits:
         """The logits of the classifier inside, broken."""
         logits = self.black_box(images)
-        last = (torch.arange(len(logits), device="cpu") == len(logits) - 1)[:, None].to(
-            logits.device
-        )
+        last = torch.zeros_like(logits[:, :1], dtype=torch.bool)
+        last[-1] = True
         match self.how:
             case "nan":
                 return torch.where(last, float("nan"), logits)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from saliencykit.black_boxes import DetectionScore, SegmentationClass, Similarity
-from saliencykit.black_boxes.score_targets import read_scores
+from saliencykit.black_boxes.target_black_box import read_scores
 from saliencykit.core.errors import ContractError, InputError
 from tests.helpers import seeded
 

@@ -10,9 +10,6 @@ from saliencykit.testing.black_boxes import PlantedEvidence
 class Same(BlackBoxWrapper):
     """Nothing changed."""
 
-    def optimized_for(self, images):
-        return Same(self.black_box.optimized_for(images))
-
 
 def test_a_wrapper_has_the_attributes_of_the_black_box_inside():
     inner = demo_black_box()

@@ -165,9 +165,9 @@ class Limited(BlackBoxWrapper):
         self.max_batch_size = min(limit, black_box.max_batch_size or limit)
         self._limit = limit
 
-    def optimized_for(self, images: Images) -> BlackBox:
-        """The optimized copy, with the same limit."""
-        return Limited(self.black_box.optimized_for(images), self._limit)
+    def around(self, black_box: BlackBox) -> "Limited":
+        """Another black box with the same limit."""
+        return Limited(black_box, self._limit)
 
 
 def bind_forward(
