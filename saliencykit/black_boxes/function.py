@@ -33,12 +33,8 @@ class _NumClasses:
         if black_box is None:
             return None  # type: ignore[return-value]  # the dataclass takes it as the default
         if "num_classes" not in black_box.__dict__ and black_box.size is not None:
-            height, width = black_box.input_size
-            black_box.logits(
-                torch.full(
-                    (1, black_box.channels, height, width), 0.5, dtype=torch.float32, device="cpu"
-                )
-            )
+            shape = (1, black_box.channels, *black_box.input_size)
+            black_box.logits(torch.full(shape, 0.5, dtype=torch.float32, device="cpu"))
         if "num_classes" not in black_box.__dict__:
             raise InputError(
                 f"the number of classes of {black_box!r} is not known yet; query it once, or give "
@@ -111,8 +107,7 @@ class FunctionBlackBox(BlackBox):
                 f"{who} takes a function from numpy (B, H, W, C) to (B, K); got "
                 f"{name_of(self.function)}."
             )
-        num_classes = self.__dict__.get("num_classes")
-        if num_classes is not None:
+        if (num_classes := self.__dict__.get("num_classes")) is not None:
             least = 1 if self.output == "score" else 2
             if num_classes < least:
                 raise InputError(

@@ -1,6 +1,7 @@
-"""Checks of the options that black boxes share."""
+"""The options that black boxes share, and their checks."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from saliencykit.core.errors import InputError
 
@@ -52,6 +53,16 @@ def height_width(size: int | tuple[int, int]) -> tuple[int, int]:
         (224, 224)
     """
     return (size, size) if isinstance(size, int) else (size[0], size[1])
+
+
+def given_options(**options: Any) -> dict[str, Any]:
+    """The options that are not None.
+
+    Example:
+        >>> given_options(size=224, mean=None)
+        {'size': 224}
+    """
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def _start(who: str) -> str:

@@ -12,6 +12,7 @@ from saliencykit.core.checks import first_line, name_of
 from saliencykit.core.errors import InputError
 from saliencykit.networks.module_state import restored_rng_state
 from saliencykit.storage.locations import local_copy
+from saliencykit.storage.tensor_file import misfits
 
 _PREFIXES = ("module.", "_orig_mod.", "model.")  # of DataParallel, torch.compile, trainers
 _WRAPPERS = ("state_dict", "model", "model_state_dict", "state_dict_ema", "model_ema", "net")
@@ -60,27 +61,11 @@ def build_with_weights(
         if rows != own[head].shape[:1] and inputs == own[head].shape[1:]:
             model = build(int(rows[0]))
             own = model.state_dict()
-    problems = {
-        "missing": [
-            key for key in own if key not in weights and not key.endswith("num_batches_tracked")
-        ],
-        "unknown": [key for key in weights if key not in own],
-        "of another shape": [
-            f"{key} is {tuple(weights[key].shape)} and must be {tuple(value.shape)}"
-            for key, value in own.items()
-            if key in weights and weights[key].shape != value.shape
-        ],
-    }
-    if any(problems.values()):
-        listed = [
-            f"{len(keys)} {what} ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})"
-            for what, keys in problems.items()
-            if keys
-        ]
+    if problems := misfits(own, weights, optional="num_batches_tracked"):
         raise InputError(
-            f"{str(path)!r} does not fit {name_of(model)} with {len(own)} tensors: "
-            f"{'; '.join(listed)}. Name the model that the file was saved from; with another "
-            "number of classes, add num_classes=."
+            f"{str(path)!r} does not fit {name_of(model)} with {len(own)} tensors: {problems}. "
+            "Name the model that the file was saved from; with another number of classes, add "
+            "num_classes=."
         )
     model.load_state_dict(weights, strict=False)
     return model

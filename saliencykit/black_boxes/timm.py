@@ -1,6 +1,5 @@
 """Models of timm, by name and as objects, with the preprocessing of their own configuration."""
 
-import difflib
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -11,10 +10,11 @@ from typing import Any
 
 from torch import nn
 
+from saliencykit.black_boxes.named_models import making, near_names
+from saliencykit.black_boxes.options import given_options
 from saliencykit.black_boxes.preprocessing import Fit
 from saliencykit.black_boxes.state_dict import build_seeded
 from saliencykit.black_boxes.torch_module import TorchBlackBox
-from saliencykit.core.checks import first_line
 from saliencykit.core.errors import InputError
 from saliencykit.core.output import Output
 from saliencykit.storage.hub_access import no_retries_when_offline
@@ -63,8 +63,7 @@ def timm_black_box(
     import timm
 
     if not name.startswith(_REMOTE) and not timm.is_model(name):
-        near = difflib.get_close_matches(name.split(".")[0], timm.list_models(), n=3)
-        hint = f" Did you mean {', '.join(near)}?" if near else ""
+        hint = near_names(name.split(".")[0], timm.list_models())
         raise InputError(
             f"timm has no model {name!r}.{hint} timm.list_models('*resnet*') lists them."
         )
@@ -80,17 +79,9 @@ def timm_black_box(
         )
         if download and not name.startswith(_REMOTE) and not timm.is_model_pretrained(name):
             raise InputError(f"timm has no pretrained weights for {name!r}; write {offline}.")
-        try:
-            with no_retries_when_offline() if download else nullcontext():
-                return timm.create_model(name, pretrained=download, **options)
-        except Exception as error:
-            reason = first_line(error)
-            if not download or "pretrained tag" in reason:
-                raise InputError(f"timm could not make {name!r}: {reason}.") from error
-            raise InputError(
-                f"the weights of timm:{name} are not in the cache and could not be downloaded: "
-                f"{reason}. Without a network write {offline}."
-            ) from error
+        once = no_retries_when_offline() if download else nullcontext()
+        with making(f"timm:{name}", download, offline), once:
+            return timm.create_model(name, pretrained=download, **options)
 
     black_box = wrap_timm(build_seeded(build, checkpoint, num_classes))
     if black_box is None:
@@ -98,8 +89,7 @@ def timm_black_box(
             f"timm:{name} is not an image classifier with pixel statistics; give "
             "TorchBlackBox(model, mean=..., std=...)."
         )
-    given = {"mean": mean, "std": std, "size": size, "max_batch_size": max_batch_size}
-    options: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+    options = given_options(mean=mean, std=std, size=size, max_batch_size=max_batch_size)
     return replace(black_box, output=output, probabilities=probabilities, **options)
 
 

@@ -24,7 +24,7 @@ from saliencykit.black_boxes.options import (
 )
 from saliencykit.black_boxes.pixel_range import checked_pixel_range
 from saliencykit.black_boxes.preprocessing import FITS, INTERPOLATIONS, Fit, fit_image
-from saliencykit.black_boxes.score_targets import read_scores
+from saliencykit.black_boxes.target_black_box import read_scores
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of
 from saliencykit.core.errors import InputError, SaliencyKitError
@@ -261,14 +261,11 @@ class TorchBlackBox(BlackBox):
         else:
             logits = read_logits(output, len(images), who, self.output, self.probabilities)
         if "num_classes" not in self._state:
-            check_class_names(self.class_names, logits.shape[1], name_of(self.model))
+            check_class_names(self.class_names, logits.shape[1], who)
             self._state["num_classes"] = logits.shape[1]
+            made = partial(self._made_probabilities, model, inputs)
             warn_of_misreading(
-                logits,
-                name_of(self.model),
-                self.output,
-                self.probabilities,
-                made_probabilities=partial(self._made_probabilities, model, inputs),
+                logits, who, self.output, self.probabilities, made_probabilities=made
             )
         return logits.to(images.dtype)
 
@@ -306,8 +303,7 @@ class TorchBlackBox(BlackBox):
         """A tensor on the model's device and in its precision."""
         if "num_classes" not in self._state:  # before the first query
             check_weights(self.model)
-        tensors = chain(self.model.parameters(), self.model.buffers())
-        return next(
-            (tensor for tensor in tensors if tensor.is_floating_point()),
-            torch.empty(0, dtype=torch.float32, device="cpu"),
-        )
+        for tensor in chain(self.model.parameters(), self.model.buffers()):
+            if tensor.is_floating_point():
+                return tensor
+        return torch.empty(0, dtype=torch.float32, device="cpu")

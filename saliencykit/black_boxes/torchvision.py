@@ -2,7 +2,6 @@
 weights.
 """
 
-import difflib
 import inspect
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,9 +10,11 @@ from typing import Any
 
 from torch import nn
 
+from saliencykit.black_boxes.named_models import making, near_names
+from saliencykit.black_boxes.options import given_options
 from saliencykit.black_boxes.state_dict import build_seeded
 from saliencykit.black_boxes.torch_module import TorchBlackBox
-from saliencykit.core.checks import first_line, name_of
+from saliencykit.core.checks import name_of
 from saliencykit.core.errors import InputError
 from saliencykit.core.output import Output
 
@@ -63,11 +64,9 @@ def torchvision_black_box(
     models = _models()
     known = models.list_models(module=models)
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=3)
-        hint = f" Did you mean {', '.join(near)}?" if near else ""
         raise InputError(
-            f"torchvision has no classifier {name!r}.{hint} torchvision.models.list_models() lists "
-            "them."
+            f"torchvision has no classifier {name!r}.{near_names(name, known)} "
+            "torchvision.models.list_models() lists them."
         )
     entries = {entry.name: entry for entry in _entries(name)}
     unspecified = weights in (None, "DEFAULT")
@@ -83,18 +82,12 @@ def torchvision_black_box(
         options: dict[str, Any] = {} if classes is None else {"num_classes": classes}
         if name in ("googlenet", "inception_v3") and not download:
             options |= {"init_weights": False, "aux_logits": False}
-        try:
+        offline = (
+            f"'torchvision:{name},checkpoint=my.safetensors', or 'torchvision:{name},weights=none' "
+            "for random weights"
+        )
+        with making(f"torchvision:{name}", download, offline):
             return models.get_model(name, weights=chosen if download else None, **options)  # type: ignore[no-any-return]
-        except Exception as error:
-            reason = first_line(error)
-            if not download:
-                raise InputError(f"torchvision could not make {name!r}: {reason}.") from error
-            raise InputError(
-                f"the weights of torchvision:{name} are not in the cache and could not be "
-                f"downloaded: {reason}. Without a network write "
-                f"'torchvision:{name},checkpoint=my.safetensors', or "
-                f"'torchvision:{name},weights=none' for random weights."
-            ) from error
 
     model = build_seeded(build, checkpoint, num_classes)
     black_box = wrap_torchvision(model) if unspecified and not download else None
@@ -102,8 +95,7 @@ def torchvision_black_box(
         names, head = tuple(chosen.meta["categories"]), _last_layer(model)
         fits = head is not None and len(head.weight) == len(names)
         black_box = replace(_black_box(model, [chosen]), class_names=names if fits else None)
-    given = {"mean": mean, "std": std, "size": size, "max_batch_size": max_batch_size}
-    options: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+    options = given_options(mean=mean, std=std, size=size, max_batch_size=max_batch_size)
     if download or mean is not None:
         options["assumed"] = ""
     return replace(black_box, output=output, probabilities=probabilities, **options)

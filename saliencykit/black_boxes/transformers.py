@@ -7,6 +7,7 @@ from typing import Any
 from PIL.Image import Resampling
 from torch import nn
 
+from saliencykit.black_boxes.options import given_options
 from saliencykit.black_boxes.preprocessing import Fit
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.checks import first_line, name_of
@@ -67,9 +68,9 @@ def transformers_black_box(
             f"{name_of(model)} is not an image classifier of transformers; give a name, or a model "
             "such as AutoModelForImageClassification.from_pretrained(name)."
         )
-    given = {"mean": mean, "std": std, "size": size, "output": output}
-    given["max_batch_size"] = max_batch_size
-    options: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+    options = given_options(
+        mean=mean, std=std, size=size, output=output, max_batch_size=max_batch_size
+    )
     if mean is not None:
         options["assumed"] = ""
     return replace(black_box, **options)

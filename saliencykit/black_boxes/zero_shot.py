@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from saliencykit.black_boxes.options import given_options
 from saliencykit.black_boxes.preprocessing import INTERPOLATIONS, Fit
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.black_boxes.transformers import processor_options
@@ -140,9 +141,7 @@ def zero_shot_black_box(
         100.0 if scale is None else math.exp(scale),
         bias or 0.0,
     )
-    options = _preprocessing(model, processor)
-    given = {"mean": mean, "std": std, "size": size}
-    options |= {key: value for key, value in given.items() if value is not None}
+    options = _preprocessing(model, processor) | given_options(mean=mean, std=std, size=size)
     return TorchBlackBox(
         classifier,
         output="softmax" if bias is None else "sigmoid",

@@ -1,0 +1,35 @@
+"""Models of other libraries by name: what is said where there is none, or no weights."""
+
+import difflib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from saliencykit.core.checks import first_line
+from saliencykit.core.errors import InputError
+
+
+@contextmanager
+def making(name: str, download: bool, offline: str) -> Iterator[None]:
+    """Raise an InputError where a library cannot make a model, or fetch its weights.
+
+    Args:
+        name: The model, such as `timm:resnet18`.
+        download: Are its weights fetched?
+        offline: What to write without a network.
+    """
+    try:
+        yield
+    except Exception as error:
+        reason = first_line(error)
+        if not download or "pretrained tag" in reason:
+            raise InputError(f"{name} could not be made: {reason}.") from error
+        raise InputError(
+            f"the weights of {name} are not in the cache and could not be downloaded: {reason}. "
+            f"Without a network write {offline}."
+        ) from error
+
+
+def near_names(name: str, known: Sequence[str]) -> str:
+    """A question after names that are spelled alike; empty if there are none."""
+    near = difflib.get_close_matches(name, known, n=3)
+    return f" Did you mean {', '.join(near)}?" if near else ""
