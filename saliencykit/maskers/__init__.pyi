@@ -15,7 +15,7 @@ from .cam.hires_cam import HiResCam as HiResCam
 from .cam.layer_cam import LayerCam as LayerCam
 from .cam.score_cam import ScoreCam as ScoreCam
 from .cam.xgrad_cam import XGradCam as XGradCam
-from .certified import Certificate as Certificate
+from .certificate import Certificate as Certificate
 from .certified import Certified as Certified
 from .gradient.captum_method import AttributionMasker as AttributionMasker
 from .gradient.excitation_backprop import ExcitationBackprop as ExcitationBackprop
@@ -47,9 +47,9 @@ from .perturbation.rise import Rise as Rise
 from .query_engine import MaskedQueries as MaskedQueries
 from .query_engine import masked_queries as masked_queries
 from .realtime.encoder import StandaloneEncoder as StandaloneEncoder
+from .realtime.joint_module import JointModule as JointModule
 from .realtime.masking_network import MaskingNetwork as MaskingNetwork
 from .realtime.masking_network import masking_network as masking_network
-from .realtime.onnx_export import JointModule as JointModule
 from .realtime.pretrained_encoder import PretrainedEncoder as PretrainedEncoder
 from .realtime.realtime_masker import RealTimeMasker as RealTimeMasker
 from .realtime.trained_file import TrainedFile as TrainedFile

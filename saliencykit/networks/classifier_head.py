@@ -11,7 +11,7 @@ from saliencykit.core import rng
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import InputError
 from saliencykit.core.output import Output, both_answers, relative_to
-from saliencykit.core.types import Images, Logits
+from saliencykit.core.types import Images
 from saliencykit.networks.feature_map import FeatureMap
 from saliencykit.networks.head_linearization import linearize
 from saliencykit.networks.image_response import placed
@@ -80,17 +80,13 @@ def find_classifier_head(black_box: BlackBox, images: Images) -> ClassifierHead:
     black_box = in_float32(black_box, images)
     few = len(images) < _RECORDED_IMAGES
     several = torch.cat([images, images.flip(-1), images.flip(-2)]) if few else images
-    probe = one_call(black_box, several, _RECORDED_IMAGES)
-    with torch.no_grad():
-        logits, calls = record_calls(black_box, probe)
-    maps = feature_maps_in(black_box, calls, probe)
+    head, calls, maps = _exact_head(black_box, several)
     if not maps:
         raise InputError(
             f"none of the {len(calls)} layers of {type(module).__name__} has a spatial feature "
             "map, so it has no trunk to share; use encoder='own' or encoder='timm:resnet50'."
             f"{torchscript_hint(module)}"
         )
-    head = _exact_head(black_box, logits, calls, maps, probe)
     if head is not None:
         return head
     candidates = [feature_map for feature_map, _ in maps]
@@ -119,16 +115,9 @@ def pooled_classifier_head(black_box: BlackBox, images: Images) -> ClassifierHea
     kind = (black_box.output, black_box.against, getattr(black_box, "probabilities", False))
     key = (*kind, *size)
     if key not in known:
-        noise = rng.uniform(
-            images.new_zeros(1, *size),
-            (_RECORDED_IMAGES, *size),
-            generator=torch.Generator().manual_seed(0),
-        )[0]
-        probe = one_call(black_box, noise, _RECORDED_IMAGES)
-        with torch.no_grad():
-            logits, calls = record_calls(black_box, probe, repeated=True)
-        maps = feature_maps_in(black_box, calls, probe)
-        head = _exact_head(black_box, logits, calls, maps, probe)
+        blank, generator = images.new_zeros(1, *size), torch.Generator().manual_seed(0)
+        noise = rng.uniform(blank, (_RECORDED_IMAGES, *size), generator=generator)[0]
+        head, *_ = _exact_head(black_box, noise, repeated=True)
         known[key] = None
         if head is not None and head.layer is not None:
             known[key] = (head.feature_map, head.layer)
@@ -173,14 +162,16 @@ def class_weights(
 
 
 def _exact_head(
-    black_box: BlackBox,
-    logits: Logits,
-    calls: Sequence[ModuleCall],
-    maps: _MapCalls,
-    probe: Images,
-) -> ClassifierHead | None:
-    """The head if it is a linear layer or a convolution, else None."""
+    black_box: BlackBox, images: Images, *, repeated: bool = False
+) -> tuple[ClassifierHead | None, Sequence[ModuleCall], _MapCalls]:
+    """The head if it is a linear layer or a convolution, else None; the recorded calls, and those
+    of them whose output is a map.
+    """
     output, against = black_box.output, black_box.against
+    probe = one_call(black_box, images, _RECORDED_IMAGES)
+    with torch.no_grad():
+        logits, calls = record_calls(black_box, probe, repeated=repeated)
+    maps = feature_maps_in(black_box, calls, probe)
 
     def matches(values: Tensor) -> bool:
         """Are these the logits, as the black box reads them?"""
@@ -189,8 +180,9 @@ def _exact_head(
         known = against is None or against < columns.shape[1]
         return known and close_to_rounding(relative_to(columns, against), logits)
 
-    linear = _linear_head(output, matches, calls, maps, probe)
-    return linear or _convolutional_head(output, matches, calls, maps)
+    head = _linear_head(output, matches, calls, maps, probe)
+    head = head or _convolutional_head(output, matches, calls, maps)
+    return head, calls, maps
 
 
 def _linear_head(

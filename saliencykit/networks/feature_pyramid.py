@@ -47,7 +47,7 @@ def feature_pyramid(
                 "feature map, so it cannot be an encoder."
             )
         least = min(prod(each.side) for each in feature_maps)
-        coarsest = _last_outermost([each for each in feature_maps if prod(each.side) == least])
+        coarsest = last_outermost([each for each in feature_maps if prod(each.side) == least])
     ordered = tuple(
         each
         for each in choose_pyramid(feature_maps, coarsest, finest)
@@ -78,7 +78,7 @@ def choose_pyramid(
     for side in sorted(by_side):
         if not coarsest.side[0] * _SAME_SCALE < side[0] <= finest[0] + 1:
             continue
-        best = _last_outermost(by_side[side])
+        best = last_outermost(by_side[side])
         if chosen and side[0] < chosen[-1].side[0] * _SAME_SCALE:  # 28 and, with padding, 29
             chosen[-1] = min(chosen[-1], best, key=_depth)
         else:
@@ -94,7 +94,8 @@ def choose_pyramid(
     return (*blocks[:1], coarsest)
 
 
-def _last_outermost(feature_maps: Sequence[FeatureMap]) -> FeatureMap:
+def last_outermost(feature_maps: Sequence[FeatureMap]) -> FeatureMap:
+    """The last one of a module that is inside the fewest others."""
     outermost = min(map(_depth, feature_maps))
     return [each for each in feature_maps if _depth(each) == outermost][-1]
 

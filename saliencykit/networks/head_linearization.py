@@ -5,18 +5,16 @@ References:
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from saliencykit.core.black_box import BlackBox
-from saliencykit.core.errors import InputError
+from saliencykit.core.errors import GradientError, InputError
 from saliencykit.core.types import Images, Logits
 from saliencykit.networks.feature_map import FeatureMap
-from saliencykit.networks.forward_hooks import hooked
+from saliencykit.networks.layer_activations import logits_and_activations
 from saliencykit.networks.module_calls import ModuleCall, one_call
 from saliencykit.networks.module_layers import module_of
 
@@ -47,36 +45,23 @@ def linearize(
     module = module_of(black_box)
     images = one_call(black_box, images, _NUM_IMAGES)
     for feature_map in reversed(feature_maps):
-        leaves: list[Tensor] = []
-
-        def start_graph(
-            layer: nn.Module, args: Any, output: Tensor, leaves: list[Tensor] = leaves
-        ) -> Tensor:
-            leaves.append(output.detach().requires_grad_())
-            return leaves[-1] * 1  # the model may work in place on it
-
-        hook = partial(lambda hook, _: hook, start_graph)
-        with hooked(black_box, [feature_map.name], hook) as own, torch.enable_grad():
-            logits = own(images)
-        if len(leaves) != 1 or not logits.requires_grad:
+        try:
+            logits, leaves = logits_and_activations(black_box, images, feature_map)
+        except GradientError:
+            continue
+        if len(leaves) != 1:
             continue
         classes = logits.shape[1]
-        grads = _Gradients(feature_map, leaves[0], logits.float(), images)
-        last = grads.of(-1)  # the first logit of a sigmoid is a constant 0
+        gradient = partial(_gradient, feature_map, leaves[0], logits.float(), images)
+        last = gradient(-1)  # the first logit of a sigmoid is a constant 0
         if bool(((last != 0).any(1).float().mean() < 0.5).cpu()):
             continue  # only a class token reaches the logits
         if _weights_after(feature_map, calls) * classes > _MAX_LINEARIZED:
-            generator = torch.Generator().manual_seed(0)
-            random = torch.randn(
-                classes,
-                feature_map.channels,
-                generator=generator,
-                dtype=torch.float32,
-                device="cpu",
-            )
+            generator, shape = torch.Generator().manual_seed(0), (classes, feature_map.channels)
+            random = torch.randn(shape, generator=generator, dtype=torch.float32, device="cpu")
             weight = (random / feature_map.channels**0.5).to(last)
             return feature_map, weight, last.new_zeros(classes)
-        rows = [grads.of(column).sum((2, 3)).mean(0) for column in range(classes)]
+        rows = [gradient(column).sum((2, 3)).mean(0) for column in range(classes)]
         weight = torch.stack(rows).float()
         pooled = feature_map.read(leaves[0].detach(), images.shape[2:]).mean((2, 3)).float()
         bias = (logits.detach().float() - pooled @ weight.T).mean(0)
@@ -87,21 +72,13 @@ def linearize(
     )
 
 
-@final
-@dataclass(frozen=True)
-class _Gradients:
-    """Gradients of single logits, summed over the batch, with respect to a feature map."""
-
-    feature_map: FeatureMap
-    leaf: Tensor
-    logits: Logits
-    images: Images
-
-    def of(self, column: int) -> Tensor:
-        with torch.enable_grad():  # the caller may have turned it off
-            score = self.logits[:, column].sum()
-            (grad,) = torch.autograd.grad(score, self.leaf, retain_graph=True)
-        return self.feature_map.read(grad, self.images.shape[2:])
+def _gradient(
+    feature_map: FeatureMap, leaf: Tensor, logits: Logits, images: Images, column: int
+) -> Tensor:
+    """The gradient of one logit, summed over the batch, with respect to a feature map."""
+    with torch.enable_grad():  # the caller may have turned it off
+        (grad,) = torch.autograd.grad(logits[:, column].sum(), leaf, retain_graph=True)
+    return feature_map.read(grad, images.shape[2:])
 
 
 def _weights_after(feature_map: FeatureMap, calls: Sequence[ModuleCall]) -> int:

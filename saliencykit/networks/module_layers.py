@@ -7,18 +7,30 @@ from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of
 from saliencykit.core.errors import InputError
 
+WITHOUT_LAYERS = (
+    "maskers that need no layers: 'iterative' and 'gradient' (they take gradients), 'rise' and "
+    "'occlusion' (they only query)"
+)
+"""What to use where a model's layers cannot be read."""
+_OWN_ENCODER = (
+    "a network with an encoder of its own: fit(..., encoder='own') or encoder='timm:resnet50'"
+)
 
-def module_of(black_box: BlackBox) -> nn.Module:
+
+def module_of(black_box: BlackBox, instead: str = _OWN_ENCODER) -> nn.Module:
     """The torch module inside a black box.
+
+    Args:
+        black_box: The classifier.
+        instead: What to use where there is none, for the message.
 
     Raises:
         InputError: There is none.
     """
     if black_box.module is None:
         raise InputError(
-            f"{name_of(black_box)} does not expose a torch module, so its feature maps cannot be "
-            "read; use a network with an encoder of its own: fit(..., encoder='own') or "
-            "encoder='timm:resnet50'."
+            f"{name_of(black_box)} does not expose a torch module, so its layers cannot be read. "
+            f"Use {instead}."
         )
     return black_box.module
 

@@ -104,25 +104,47 @@ def network_after(black_box: BlackBox, image: Images, feature_map: FeatureMap) -
         logits, calls = record_calls(black_box, image)
         own = [call for call in calls if call.name == feature_map.name]
         optimized = black_box.optimized_for(image)
-        for known in (calls, own):
-            twin = with_private_module(optimized)
-            if twin is optimized:
-                raise InputError(
-                    f"{name_of(black_box)} does not keep {who} in its attributes, so it cannot be "
-                    f"split; use {another_masker(black_box)}."
-                )
-            try:
-                network = PartialNetwork(twin, feature_map, known)
-                maps = feature_map.read(own[0].output, image.shape[2:])
-                again = network(maps, image.shape[1:])
-            except Exception:  # a layer that needs the ones before it
-                continue
-            if close_to_rounding(again, logits):
-                return network
+        if with_private_module(optimized) is optimized:
+            raise InputError(
+                f"{name_of(black_box)} does not keep {who} in its attributes, so it cannot be "
+                f"split; use {another_masker(black_box)}."
+            )
+    for known in (calls, own):
+        output = own[0].output if own else logits  # of a layer that is called several times
+        network = checked_network(optimized, feature_map, known, output, image, logits)
+        if network is not None:
+            return network
     raise InputError(
         f"the logits of {who} do not depend on the output of {feature_map.name!r} alone; name a "
         f"layer=... that everything passes through, or use {another_masker(black_box)}."
     )
+
+
+def checked_network(
+    black_box: BlackBox,
+    feature_map: FeatureMap,
+    calls: Sequence[ModuleCall],
+    output: Tensor,
+    image: Images,
+    logits: Logits,
+) -> PartialNetwork | None:
+    """The classifier from a layer on, in a copy; None where it does not give the same logits.
+
+    Args:
+        black_box: It can be copied.
+        feature_map: The layer.
+        calls: The recorded calls: what runs before the layer is left out.
+        output: That of the layer for the image.
+        image: (1, C, H, W).
+        logits: (1, K).
+    """
+    try:
+        network = PartialNetwork(with_private_module(black_box), feature_map, calls)
+        with torch.no_grad():
+            again = network(feature_map.read(output, image.shape[2:]), image.shape[1:])
+    except Exception:  # a layer that needs the ones before it
+        return None
+    return network if close_to_rounding(again, logits) else None
 
 
 def _parents(name: str) -> set[str]:

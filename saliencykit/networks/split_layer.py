@@ -1,5 +1,7 @@
 """Where to split a classifier for feature mixing."""
 
+from math import prod
+
 import torch
 from torch import Tensor, nn
 
@@ -7,14 +9,13 @@ from saliencykit.core.black_box import BlackBox
 from saliencykit.core.types import Images
 from saliencykit.networks.map_layout import feature_maps_in
 from saliencykit.networks.module_calls import ModuleCall, one_call, record_calls
-from saliencykit.networks.partial_network import PartialNetwork
+from saliencykit.networks.partial_network import PartialNetwork, checked_network
 from saliencykit.networks.private_copy import with_private_module
 
 _EARLY = 0.45  # of the multiplications: mixing later costs less and agrees less with mixing pixels
 # a layer's side is at least 1/17 of the image's (transformers), better 1/9
 _STRIDE, _BETTER_STRIDE = 17, 9
 _TRIES = 40
-_TOLERANCE = 1e-3
 
 
 def choose_split_layer(black_box: BlackBox, images: Images) -> PartialNetwork | None:
@@ -43,24 +44,17 @@ def choose_split_layer(black_box: BlackBox, images: Images) -> PartialNetwork | 
         done += _multiplications(call)
         layer = found.get(call.name)
         if layer and done <= _EARLY * total and layer.side[0] * _STRIDE >= images.shape[2]:
-            layers.append((layer, call, layer.read(call.output[:1], images.shape[2:]).detach()))
+            layers.append((layer, call, prod(layer.side) * layer.channels))
     fine = [each for each in layers if each[0].side[0] * _BETTER_STRIDE >= images.shape[2]]
     layers = fine or layers
-    largest = 2 * min((maps.numel() for *_, maps in layers[len(layers) // 2 :]), default=0)
-    small = [each for each in layers if each[2].numel() <= largest]
+    largest = 2 * min((values for *_, values in layers[len(layers) // 2 :]), default=0)
+    small = [(layer, call) for layer, call, values in layers if values <= largest]
     optimized = black_box.optimized_for(images)
-    for layer, call, maps in reversed(small[-_TRIES:]):
-        twin = with_private_module(optimized)
-        if twin is optimized:
-            return None
-        try:
-            network = PartialNetwork(twin, layer, calls)
-            with torch.no_grad():
-                again = network(maps, images.shape[1:])
-        except Exception:  # a layer that needs the ones before it
-            continue
-        limit = _TOLERANCE * (logits.amax() - logits.amin()).clamp_min(1e-12)
-        if again.shape == logits[:1].shape and bool((again - logits[:1]).abs().max() <= limit):
+    if with_private_module(optimized) is optimized:
+        return None
+    for layer, call in reversed(small[-_TRIES:]):
+        given = (optimized, layer, calls, call.output[:1], images[:1], logits[:1])
+        if (network := checked_network(*given)) is not None:
             network.use_tokens(call.output.detach().mean(0, keepdim=True))
             return network
     return None

@@ -14,18 +14,13 @@ from saliencykit.networks.feature_map import FeatureMap
 from saliencykit.networks.image_response import keeps_token_order, noise_like, placed
 from saliencykit.networks.map_layout import feature_maps_in
 from saliencykit.networks.module_calls import ModuleCall, record_calls
-from saliencykit.networks.module_layers import module_of, torchscript_hint
+from saliencykit.networks.module_layers import WITHOUT_LAYERS, module_of, torchscript_hint
 from saliencykit.networks.structure_cache import StructureCache
 from saliencykit.networks.tolerance import close_to_rounding
 
-_MIN_FRACTION = (
-    0.5  # of positions with a gradient: a class token's own map has one, pooled maps all
-)
+# of positions with a gradient: a class token's own map has one, pooled maps all
+_MIN_FRACTION = 0.5
 _SMALL = 64  # pixels: networks for such images have maps of more than half their side
-_WITHOUT_LAYERS = (
-    "maskers that need no layers: 'iterative' and 'gradient' (they take gradients), 'rise' and "
-    "'occlusion' (they only query)"
-)
 
 _cache: StructureCache[FeatureMap] = StructureCache()
 """The layer of a model and an image size: it depends on these alone, and takes a few queries."""
@@ -79,14 +74,9 @@ def find_target_layer(
         Selvaraju et al. 2017, "Grad-CAM", section 3: the last convolutional layers are the best
         compromise between semantics and spatial detail.
     """
-    model = black_box.source_module
-    if black_box.module is None or model is None:
-        raise InputError(
-            f"{name_of(black_box)} does not expose a torch module, so its layers cannot be read. "
-            f"Use {_WITHOUT_LAYERS}."
-        )
+    module = module_of(black_box, WITHOUT_LAYERS)
     key = (layer, repeated, *images.shape[1:])
-    known = _cache.of(model)
+    known = _cache.of(black_box.source_module or module)
     if key not in known:
         probe = noise_like(images)
         known[key] = (
@@ -126,7 +116,7 @@ def _search(black_box: BlackBox, probe: Images, repeated: bool) -> FeatureMap:
     raise InputError(
         f"no layer of {name_of(black_box.module)} {why}, at {probe.shape[2]} x {probe.shape[3]} "
         "pixels. Name one with layer=..., give a larger image, or use "
-        f"{_WITHOUT_LAYERS}.{torchscript_hint(module_of(black_box))}"
+        f"{WITHOUT_LAYERS}.{torchscript_hint(module_of(black_box))}"
     )
 
 

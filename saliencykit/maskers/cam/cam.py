@@ -13,7 +13,7 @@ from saliencykit.core.types import Images
 from saliencykit.maskers.cam.class_activation_map import ClassActivationMap, LayerInput
 from saliencykit.networks.classifier_head import ClassifierHead, pooled_classifier_head
 from saliencykit.networks.feature_map import FeatureMap
-from saliencykit.networks.module_layers import another_masker
+from saliencykit.networks.module_layers import WITHOUT_LAYERS, another_masker, module_of
 
 
 @final
@@ -66,12 +66,7 @@ class Cam(ClassActivationMap):
 
 
 def _head(black_box: BlackBox, images: Images) -> ClassifierHead:
-    if black_box.module is None:
-        raise InputError(
-            f"Cam reads the last feature map of a torch module, and {name_of(black_box)} does "
-            "not expose submodules. Use masker='rise' or 'occlusion', which only query the "
-            "model."
-        )
+    module = module_of(black_box, WITHOUT_LAYERS)
     if black_box.target is not None:
         raise InputError(
             "Cam weights a feature map with the head's weights of a class, and a target is "
@@ -81,7 +76,7 @@ def _head(black_box: BlackBox, images: Images) -> ClassifierHead:
     if head is None:
         raise InputError(
             "Cam needs a head of pooling and one linear layer, and the head of "
-            f"{name_of(black_box.module)} is different. Use {another_masker(black_box)}, which "
+            f"{name_of(module)} is different. Use {another_masker(black_box)}, which "
             "works with any head."
         )
     return head

@@ -14,15 +14,16 @@ from saliencykit.core.errors import InputError
 from saliencykit.core.map_placement import place_maps
 from saliencykit.core.masker import Masker
 from saliencykit.core.masker_output import MaskerOutput
-from saliencykit.core.query_batches import micro_batch
+from saliencykit.core.query_batches import in_batches, micro_batch
 from saliencykit.core.types import Images, Labels, Logits
 from saliencykit.maskers.gradient.winning_probability import marginal_winning_probability
 from saliencykit.maskers.normalize import mask_from_attributions
 from saliencykit.networks.feature_map import FeatureMap
+from saliencykit.networks.feature_pyramid import last_outermost
 from saliencykit.networks.image_response import placed
 from saliencykit.networks.map_layout import feature_maps_in
 from saliencykit.networks.module_calls import record_calls
-from saliencykit.networks.module_layers import torchscript_hint
+from saliencykit.networks.module_layers import WITHOUT_LAYERS, module_of, torchscript_hint
 from saliencykit.networks.private_copy import with_private_module
 from saliencykit.networks.structure_cache import StructureCache
 
@@ -105,20 +106,14 @@ class ExcitationBackprop(Masker):
         self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator
     ) -> MaskerOutput:
         """Probabilities per position, or their difference, and the positive part as the mask."""
-        if black_box.module is None:
-            raise InputError(
-                "ExcitationBackprop reads the layers of a torch module, and "
-                f"{name_of(black_box)} exposes none. Use masker='rise' or 'occlusion', which need "
-                "no gradients, or 'iterative', which needs gradients only."
-            )
+        module_of(black_box, WITHOUT_LAYERS)
         black_box = with_private_module(black_box, clone="buffers")
         feature_map, expected = _find_layer(black_box, images[:1], self.layer)
         size, step = images.shape[2:], min(_BATCH, micro_batch(black_box))
         maps = []
-        for batch in zip(torch.split(images, step), torch.split(labels, step), strict=True):
-            mass = marginal_winning_probability(
-                black_box, *batch, feature_map, dual=self.contrastive, expected=expected
-            )
+        for some, own in in_batches(step, images, labels):
+            given = (black_box, some, own, feature_map)
+            mass = marginal_winning_probability(*given, dual=self.contrastive, expected=expected)
             arrived = float(feature_map.read(mass.own, size).sum((1, 2, 3)).min())
             # less: a class token after the last attention, or logits of another branch
             if arrived < _MIN_MASS:
@@ -163,9 +158,9 @@ def _find_layer(
     black_box: BlackBox, image: Images, name: str | None
 ) -> tuple[FeatureMap, Logits | None]:
     """The layer, searched once per model and image size, and in that case the logits."""
-    assert black_box.module is not None
-    known = _cache.of(black_box.source_module or black_box.module)
-    key, who = (name, *image.shape[1:]), name_of(black_box.module)
+    module = module_of(black_box)
+    known = _cache.of(black_box.source_module or module)
+    key, who = (name, *image.shape[1:]), name_of(module)
     if key in known:
         return known[key], None
     with torch.no_grad():
@@ -174,15 +169,13 @@ def _find_layer(
     if not feature_maps:
         raise InputError(
             f"no layer of {who} has a spatial feature map; use masker='rise', 'occlusion' or "
-            f"'iterative'.{torchscript_hint(black_box.module)}"
+            f"'iterative'.{torchscript_hint(module)}"
         )
     if name is None:
-        # the last of the outermost modules whose side is nearest to the one wanted
+        # of the modules whose side is nearest to the one wanted
         side = max(_SIDE * min(image.shape[2:]), _MIN_SIDE)
         nearest = min((f.side for f in feature_maps), key=lambda s: abs(log(min(s) / side)))
-        feature_maps = [f for f in feature_maps if f.side == nearest]
-        depth = min(f.name.count(".") for f in feature_maps)
-        matches = [f for f in feature_maps if f.name.count(".") == depth]
+        matches = [last_outermost([f for f in feature_maps if f.side == nearest])]
     else:
         matches = [f for f in feature_maps if f.name == name]
     if not matches:

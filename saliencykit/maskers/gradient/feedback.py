@@ -11,11 +11,12 @@ from saliencykit.core.checks import name_of, numbers, whole_numbers
 from saliencykit.core.errors import InputError
 from saliencykit.core.masker import Masker
 from saliencykit.core.masker_output import MaskerOutput
-from saliencykit.core.query_batches import micro_batch
+from saliencykit.core.query_batches import in_batches, micro_batch
 from saliencykit.core.types import Images, Labels, Logits
 from saliencykit.maskers.gradient.rectifier_rules import activations_without_rule
 from saliencykit.maskers.gradient.rectifiers import Rectifiers
 from saliencykit.maskers.normalize import mask_from_attributions
+from saliencykit.networks.module_layers import WITHOUT_LAYERS, module_of
 from saliencykit.networks.tolerance import close_to_rounding
 
 _NAMES = (
@@ -23,10 +24,6 @@ _NAMES = (
     "softplus max_pool1d max_pool2d max_pool3d"
 )
 _GATED = frozenset(_NAMES.split())
-_INSTEAD = (
-    "masker='rise' or 'occlusion', which need no gradients, or 'iterative', which needs gradients "
-    "only"
-)
 
 
 @final
@@ -103,19 +100,15 @@ class Feedback(Masker):
         self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator
     ) -> MaskerOutput:
         """The magnitude of the gradient through the final gates, and the same over its maximum."""
-        if black_box.module is None:
-            raise InputError(
-                f"Feedback gates the neurons of a torch module, and {name_of(black_box)} exposes "
-                f"none. Use {_INSTEAD}."
-            )
+        module_of(black_box, WITHOUT_LAYERS)  # whose neurons have gates
         black_box = black_box.optimized_for(images)
         with torch.no_grad():
             expected = black_box(images[:1])
         step = self.batch_size or (1 if images.device.type == "cpu" else micro_batch(black_box))
         step = min(step, black_box.max_batch_size or len(images))
         gradients: list[Tensor] = []
-        for batch in zip(torch.split(images, step), torch.split(labels, step), strict=True):
-            gradients.append(self._gradient(black_box, *batch, None if gradients else expected))
+        for some, own in in_batches(step, images, labels):
+            gradients.append(self._gradient(black_box, some, own, None if gradients else expected))
         attributions = torch.cat(gradients).abs().amax(1, keepdim=True)
         return MaskerOutput(mask_from_attributions(attributions), attributions)
 
@@ -190,26 +183,26 @@ class _Gates(Rectifiers):
         if not self.layers:
             raise InputError(
                 f"{model} has no ReLU, max pooling or other activation that Feedback could gate. "
-                f"Use {_INSTEAD}."
+                f"Use {WITHOUT_LAYERS}."
             )
         if not close_to_rounding(logits[:1], expected):
             raise InputError(
                 f"{model} changes activations in place in a way that Feedback cannot follow. Use "
-                f"{_INSTEAD}."
+                f"{WITHOUT_LAYERS}."
             )
 
     def new_gates(self) -> list[Tensor]:
         """The new gates; closed where the logit does not depend on the layer."""
-        closed = (torch.zeros_like(layer.outputs, dtype=torch.bool) for layer in self.layers)
-        pairs = zip(self.layers, closed, strict=True)
-        return [zeros if layer.after is None else layer.after for layer, zeros in pairs]
+        return [
+            torch.zeros_like(layer.outputs, dtype=torch.bool)
+            if layer.after is None
+            else layer.after
+            for layer in self.layers
+        ]
 
     def changed(self, count: int) -> Tensor:
         """The fraction of nonzero neurons whose gate changed, (count,)."""
-        changes, total = (
-            torch.zeros(count, dtype=torch.float32, device="cpu"),
-            torch.zeros(count, dtype=torch.float32, device="cpu"),
-        )
+        changes, total = torch.zeros(2, count, dtype=torch.float32, device="cpu")
         for layer, after in zip(self.layers, self.new_gates(), strict=True):
             nonzero = layer.outputs != 0
             before = nonzero if layer.before is None else layer.before

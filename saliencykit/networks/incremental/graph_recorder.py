@@ -22,13 +22,8 @@ _NEW = {
     "new_tensor", "new_zeros", "new_ones", "new_full", "new_empty", "zeros_like", "ones_like",
     "full_like", "empty_like",
 }  # fmt: skip
-_LIKE = {
-    "to",
-    "type_as",
-    "expand_as",
-    "view_as",
-    "reshape_as",
-}  # read the second one's shape, dtype
+# of the second one they read shape and dtype
+_LIKE = {"to", "type_as", "expand_as", "view_as", "reshape_as"}
 
 
 @final

@@ -42,12 +42,9 @@ class Region:
         """
         rows = np.arange(self.height)[None] + self.top[:, None]
         columns = np.arange(self.width)[None] + self.left[:, None]
-        valid_rows, valid_columns = (
-            (rows >= 0) & (rows < height),
-            (columns >= 0) & (columns < width),
-        )
-        inside = valid_rows[:, :, None] & valid_columns[:, None]
-        return np.where(inside, (rows * width)[:, :, None] + columns[:, None], outside)
+        down, across = rows[:, :, None], columns[:, None]
+        inside = (down >= 0) & (down < height) & (across >= 0) & (across < width)
+        return np.where(inside, down * width + across, outside)
 
 
 def region_around(down: Span, across: Span, height: int, width: int) -> Region:

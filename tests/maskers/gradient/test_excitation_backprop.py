@@ -151,7 +151,7 @@ def test_an_unknown_layer_is_refused_with_a_list_of_known_ones():
 
 
 def test_black_boxes_without_layers_or_gradients_are_refused(black_box, examples):
-    with pytest.raises(InputError, match=r"PlantedEvidence exposes none.*rise"):
+    with pytest.raises(InputError, match=r"PlantedEvidence does not expose.*rise"):
         ExcitationBackprop()(black_box, *examples, generator=Generator())
     with pytest.raises(GradientError, match="rise"):
         ExcitationBackprop()(QueryOnly(black_box), *examples, generator=Generator())

@@ -192,7 +192,7 @@ class InPlace(Net):
 
 
 def test_errors_name_maskers_that_work(black_box, examples):
-    with pytest.raises(InputError, match=r"PlantedEvidence exposes none.*rise"):
+    with pytest.raises(InputError, match=r"PlantedEvidence does not expose.*rise"):
         Feedback()(black_box, *examples, generator=Generator())
     with pytest.raises(GradientError, match="rise"):
         Feedback()(QueryOnly(black_box), *examples, generator=Generator())
