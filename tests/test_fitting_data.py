@@ -19,8 +19,9 @@ from benchmarks.data import Pack
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.demo import demo_black_box
 from saliencykit.registry.coerce import as_alternative
+from saliencykit.training.absent_labels import other_labels
 from saliencykit.training.fit_masker import fit
-from saliencykit.training.validation import other_labels, validate
+from saliencykit.training.validation import validate
 
 pytestmark = [pytest.mark.slow, pytest.mark.data]
 

@@ -1,6 +1,7 @@
 """Trial, Term and Objective: one masking experiment, and its loss."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, final, get_args
 
@@ -11,7 +12,7 @@ from saliencykit.core import checks
 from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import InputError
-from saliencykit.core.output import Meaning
+from saliencykit.core.output import Meaning, probability
 from saliencykit.core.query_batches import relative_output
 from saliencykit.core.types import Images, Labels, Logits, Mask, PerImage
 
@@ -46,6 +47,47 @@ class Trial:
     preserved: Logits
     destroyed: Logits
     output: Meaning = "softmax"
+
+    @property
+    def kept(self) -> PerImage:
+        """The probability of each label in `X*M + A*(1-M)`."""
+        return probability(self.preserved, self.labels, self.output)
+
+    @property
+    def dropped(self) -> PerImage:
+        """The probability of each label in `X*(1-M) + A'*M`."""
+        return probability(self.destroyed, self.labels, self.output)
+
+
+def kept_and_dropped(mask: Mask, real: Tensor, fakes: Fakes) -> tuple[Mask, Mask]:
+    """The masks of the two edits, M and 1-M, which change places for inverted fakes."""
+    if fakes == "area" or bool(real.all()):
+        return mask, 1 - mask
+    swap = ~real.view(-1, 1, 1, 1)
+    return torch.where(swap, 1 - mask, mask), torch.where(swap, mask, 1 - mask)
+
+
+def query_edits(
+    query: Callable[[Tensor], Logits], edits: Tensor, real: Tensor, fakes: Fakes, num_classes: int
+) -> Logits:
+    """The logits of both edits, (2, B, K), in one query; those of fakes that only count for their
+    area are 0.
+
+    Args:
+        query: From any number of edits to their logits.
+        edits: (2, B, C, H, W).
+        real: (B,) bool.
+        fakes: See `run_trial`.
+        num_classes: K.
+    """
+    count = edits.shape[1]
+    if fakes != "area" or bool(real.all()):
+        return query(edits.flatten(0, 1)).reshape(2, count, -1)
+    logits = edits.new_zeros(2, count, num_classes)
+    if bool(real.any()):
+        some = query(edits[:, real].flatten(0, 1)).reshape(2, int(real.sum()), -1)
+        logits = logits.to(some.dtype).index_copy(1, real.nonzero().flatten(), some)
+    return logits
 
 
 def run_trial(
@@ -104,21 +146,9 @@ def run_trial(
         )
     alternative = alternative.for_black_box(black_box)
     output = output or relative_output(black_box, images, alternative, generator)
-    kept, dropped = mask, 1 - mask
-    if fakes == "inverted" and not bool(real.all()):
-        swap = ~real.view(-1, 1, 1, 1)
-        kept, dropped = torch.where(swap, dropped, kept), torch.where(swap, kept, dropped)
-    edits = torch.stack(
-        [alternative.edit(images, kept, generator), alternative.edit(images, dropped, generator)]
-    )
-    queried = real if fakes == "area" else torch.ones_like(real)
-    if bool(queried.all()):
-        logits = black_box(edits.flatten(0, 1)).reshape(2, len(images), -1)
-    else:
-        logits = edits.new_zeros(2, len(images), black_box.num_classes)
-        if bool(queried.any()):
-            some = black_box(edits[:, queried].flatten(0, 1)).reshape(2, int(queried.sum()), -1)
-            logits = logits.to(some.dtype).index_copy(1, queried.nonzero().flatten(), some)
+    masks = kept_and_dropped(mask, real, fakes)
+    edits = torch.stack([alternative.edit(images, each, generator) for each in masks])
+    logits = query_edits(black_box, edits, real, fakes, black_box.num_classes)
     return Trial(images, labels, real, mask, logits[0], logits[1], output)
 
 

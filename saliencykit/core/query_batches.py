@@ -2,8 +2,10 @@
 scores are relative to.
 """
 
+from collections.abc import Iterator
+
 import torch
-from torch import Generator
+from torch import Generator, Tensor
 
 from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
@@ -25,6 +27,16 @@ def micro_batch(black_box: BlackBox) -> int:
         Its `max_batch_size`, at most 64; 32 if it has none.
     """
     return min(black_box.max_batch_size or _UNLIMITED, _LARGEST)
+
+
+def in_batches(size: int, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """The rows of several tensors together, at most `size` at a time.
+
+    Example:
+        >>> [len(some) for some, _ in in_batches(2, torch.zeros(3), torch.ones(3))]
+        [2, 1]
+    """
+    return zip(*(torch.split(each, size) for each in tensors), strict=True)
 
 
 def relative_output(

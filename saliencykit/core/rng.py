@@ -122,15 +122,7 @@ def uniform(
         >>> uniform(torch.zeros(2, 3, 4, 4), (7,), generator=g).shape
         torch.Size([2, 7])
     """
-    return (
-        _rows(
-            images,
-            lambda g: torch.rand(*shape, generator=g, dtype=torch.float32, device="cpu"),
-            generator,
-        )
-        * (high - low)
-        + low
-    )
+    return _rows(images, torch.rand, shape, generator) * (high - low) + low
 
 
 def normal(
@@ -150,21 +142,17 @@ def normal(
         >>> normal(torch.zeros(2, 3, 4, 4), (7,), generator=g, std=0.0).abs().max().item()
         0.0
     """
-    return (
-        _rows(
-            images,
-            lambda g: torch.randn(*shape, generator=g, dtype=torch.float32, device="cpu"),
-            generator,
-        )
-        * std
-    )
+    return _rows(images, torch.randn, shape, generator) * std
 
 
-def _rows(images: Images, draw: Callable[[Generator], Tensor], generator: Generator) -> Tensor:
-    base = _one_number(generator)
-    seeds = [(base ^ int(key)) & (2**63 - 1) for key in image_keys(images)]
-    rows = torch.stack([draw(Generator().manual_seed(seed)) for seed in seeds])
-    return rows.to(dtype=images.dtype, device=images.device)
+def _rows(
+    images: Images, draw: Callable[..., Tensor], shape: Sequence[int], generator: Generator
+) -> Tensor:
+    base, rows = _one_number(generator), []
+    for key in image_keys(images):
+        own = Generator().manual_seed((base ^ int(key)) & (2**63 - 1))
+        rows.append(draw(*shape, generator=own, dtype=torch.float32, device="cpu"))
+    return torch.stack(rows).to(dtype=images.dtype, device=images.device)
 
 
 def _one_number(generator: Generator) -> int:

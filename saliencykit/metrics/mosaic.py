@@ -169,7 +169,7 @@ def lay_out(images: Images, others: Tensor, places: Tensor, *, shrink: bool = Tr
     mosaics = images.new_empty(batch, channels, height, width)
     # by size: all quarters have the same, except for odd sides
     shrunk: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
-    for quarter, (rows, columns) in enumerate(_quarters(height, width)):
+    for quarter, (rows, columns) in enumerate(quarters(height, width)):
         size = (rows.stop - rows.start, columns.stop - columns.start)
         if size not in shrunk:
             small = _shrunk(others.flatten(0, 1), size).view(batch, 3, channels, *size)
@@ -186,12 +186,13 @@ def quarter_masks(places: Tensor, like: Mask) -> Tensor:
     """True in each mosaic's own quarter, (B, 1, H, W)."""
     masks = torch.zeros_like(like, dtype=torch.bool)
     for row, place in enumerate(places.tolist()):
-        rows, columns = _quarters(*like.shape[2:])[place]
+        rows, columns = quarters(*like.shape[2:])[place]
         masks[row, :, rows, columns] = True
     return masks
 
 
-def _quarters(height: int, width: int) -> list[tuple[slice, slice]]:
+def quarters(height: int, width: int) -> list[tuple[slice, slice]]:
+    """Rows and columns of the four images of a mosaic, row by row."""
     down = (slice(0, height // 2), slice(height // 2, height))
     across = (slice(0, width // 2), slice(width // 2, width))
     return [(rows, columns) for rows in down for columns in across]

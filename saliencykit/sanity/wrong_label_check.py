@@ -16,7 +16,7 @@ from saliencykit.sanity.check_result import CheckResult
 from saliencykit.sanity.estimate import Estimate
 from saliencykit.sanity.masks import CheckedMasker, OnStage
 from saliencykit.sanity.similarity import similarity
-from saliencykit.training.validation import other_labels
+from saliencykit.training.absent_labels import other_labels
 
 _BOUND = 0.5
 

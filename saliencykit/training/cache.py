@@ -4,6 +4,7 @@ changes.
 
 from contextlib import suppress
 from dataclasses import dataclass
+from math import prod
 from typing import Any, final
 
 import torch
@@ -17,7 +18,7 @@ from saliencykit.data.training_images import TrainingImages
 from saliencykit.maskers.realtime.encoder import Encoder, Features
 from saliencykit.networks.feature_map import FeatureMap
 from saliencykit.networks.forward_hooks import hooked
-from saliencykit.training.validation import absent_labels
+from saliencykit.training.absent_labels import absent_labels
 
 FILLS = 2  # fills per view: one for the kept and one for the dropped image
 _CHUNK = 16
@@ -69,21 +70,17 @@ def make_views(images: TrainingImages, *, views: int, most: int, seed: int) -> V
 
 def _crop(image: Tensor, generator: Generator) -> Tensor:
     """A random crop of 40 to 100 % of the area at the size of the image, flipped half the time."""
-    area, x, y, flip, aspect = torch.rand(
-        5, generator=generator, dtype=torch.float32, device="cpu"
-    ).tolist()
+    numbers = torch.rand(5, generator=generator, dtype=torch.float32, device="cpu")
+    area, x, y, flip, aspect = numbers.tolist()
     height, width = image.shape[1:]
     share = (0.4 + 0.6 * area) ** 0.5
     stretch = (4 / 3) ** (aspect - 0.5)
-    down, across = (
-        max(4, round(height * min(1, share * stretch))),
-        max(4, round(width * min(1, share / stretch))),
-    )
+    down = max(4, round(height * min(1, share * stretch)))
+    across = max(4, round(width * min(1, share / stretch)))
     top, left = round(y * (height - down)), round(x * (width - across))
-    part = image[None, :, top : top + down, left : left + across]
-    part = F.interpolate(
-        part, size=(height, width), mode="bilinear", align_corners=False, antialias=True
-    )[0].clamp(0, 1)
+    part, size = image[None, :, top : top + down, left : left + across], (height, width)
+    part = F.interpolate(part, size, mode="bilinear", align_corners=False, antialias=True)[0]
+    part = part.clamp(0, 1)
     return part.flip(2) if flip < 0.5 else part
 
 
@@ -114,26 +111,18 @@ class Cache:
         if not self.maps:
             return None
         height, width = self.views.sources.pixels.shape[2:]
-        return Features(
-            tuple(m[index].to(device).float() for m in self.maps), None, (height, width)
-        )
+        maps = tuple(m[index].to(device).float() for m in self.maps)
+        return Features(maps, None, (height, width))
 
 
 def bytes_per_view(encoder: Encoder, feature_map: FeatureMap | None) -> int:
     """The memory that one cached view takes, in bytes."""
-    kept = (
-        0
-        if encoder.trained
-        else sum(c * s[0] * s[1] for c, s in zip(encoder.channels, encoder.sides, strict=True))
-    )
-    return 2 * (
-        kept
-        + (
-            0
-            if feature_map is None
-            else (1 + FILLS) * feature_map.channels * feature_map.side[0] * feature_map.side[1]
-        )
-    )
+    values = 0
+    if not encoder.trained:
+        values += sum(c * prod(s) for c, s in zip(encoder.channels, encoder.sides, strict=True))
+    if feature_map is not None:
+        values += (1 + FILLS) * feature_map.channels * prod(feature_map.side)
+    return 2 * values
 
 
 def fill_cache(
@@ -152,39 +141,29 @@ def fill_cache(
         feature_map: The split layer for feature mixing, or None.
         alternative: Drawn FILLS times for each view.
     """
-    stores: list[Tensor] = []
-    mixing: Tensor | None = None
+    stores: list[Tensor] = []  # allocated once: there is no memory for the parts and the whole
     labels, absent = torch.empty(len(views), dtype=torch.int64, device="cpu"), list[Tensor]()
     generator = Generator().manual_seed(views.seed)
-    device = black_box.device
-    for first in range(0, len(views), _CHUNK):
-        index = torch.arange(first, min(first + _CHUNK, len(views)), device="cpu")
-        images = views.images(index).to(device)
+    for index in torch.split(torch.arange(len(views), device="cpu"), _CHUNK):
+        images = views.images(index).to(black_box.device)
+        parts: list[Tensor] = []
         with torch.no_grad():
             features = None if encoder.trained else encoder.encode(black_box, images)
             logits = (
-                black_box(images)
-                if features is None or features.logits is None
-                else features.logits
+                black_box(images) if features is None else features.logits_of(black_box, images)
             )
-            if features is not None:
-                if not stores:
-                    stores = [
-                        torch.empty(len(views), *m.shape[1:], dtype=torch.float16, device="cpu")
-                        for m in features.maps
-                    ]
-                for store, m in zip(stores, features.maps, strict=True):
-                    store[index] = half_precision(m)
+            parts += [] if features is None else features.maps
             if feature_map is not None:
-                fills = [alternative(images, generator=generator) for _ in range(FILLS)]
-                parts = torch.stack(
-                    [maps_until(black_box, batch, feature_map) for batch in (images, *fills)], 1
-                )
-                if mixing is None:
-                    mixing = torch.empty(
-                        len(views), *parts.shape[1:], dtype=torch.float16, device="cpu"
-                    )
-                mixing[index] = half_precision(parts)
+                batches = [images]
+                batches += [alternative(images, generator=generator) for _ in range(FILLS)]
+                until = [maps_until(black_box, batch, feature_map) for batch in batches]
+                parts.append(torch.stack(until, 1))
+        stores = stores or [
+            torch.empty(len(views), *part.shape[1:], dtype=torch.float16, device="cpu")
+            for part in parts
+        ]
+        for store, part in zip(stores, parts, strict=True):
+            store[index] = half_precision(part)
         if (denied := absent_labels(logits, black_box.output)) is not None:
             absent.append(denied)
         labels[index] = (
@@ -192,6 +171,7 @@ def fill_cache(
             if views.sources.labels is None
             else views.sources.labels[views.source[index]]
         )
+    mixing = None if feature_map is None else stores.pop()
     return Cache(views, labels, torch.cat(absent) if absent else None, tuple(stores), mixing)
 
 

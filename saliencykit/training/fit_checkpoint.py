@@ -57,19 +57,14 @@ def save_state(
     tensors = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
     for index, state in optimizer.state_dict()["state"].items():
         for name, value in state.items():
-            tensors[f"optimizer.{index}.{name}"] = (
-                value
-                if isinstance(value, Tensor)
-                else torch.tensor(float(value), dtype=torch.float32, device="cpu")
-            )
+            if not isinstance(value, Tensor):
+                value = torch.tensor(float(value), dtype=torch.float32, device="cpu")
+            tensors[f"optimizer.{index}.{name}"] = value
     for part, weights in (("best", best), ("before", before)):
         tensors |= {f"{part}.{name}": tensor for name, tensor in (weights or {}).items()}
     header = {_KEY: json.dumps({"format": _FORMAT} | facts)}
-    data = save(
-        {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
-        metadata=header,
-    )
-    write_bytes(path, data)
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    write_bytes(path, save(plain, metadata=header))
 
 
 def load_state(

@@ -1,22 +1,17 @@
 """fit(): train a masking network for a classifier, on images that need no labels."""
 
 import hashlib
-import math
 import time
 import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
-from saliencykit._version import __version__
 from saliencykit.core import checks, rng
 from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
-from saliencykit.core.errors import InputError, ReliabilityWarning
+from saliencykit.core.errors import InputError
 from saliencykit.core.objective import Objective
 from saliencykit.data.dataset import Dataset
 from saliencykit.data.sources import Labels as GivenLabels
@@ -32,13 +27,13 @@ from saliencykit.registry.coerce import as_alternative, as_black_box, as_objecti
 from saliencykit.runs.resumed_run import run_in, same_threads
 from saliencykit.terms.area import AREAS, Area
 from saliencykit.terms.presets import paper
+from saliencykit.training.absent_labels import has_fakes
 from saliencykit.training.cache import bytes_per_view, fill_cache, make_views
 from saliencykit.training.encoder_choice import Start, chosen_encoder, start_with
+from saliencykit.training.fit_record import finished_masker, summary
 from saliencykit.training.image_split import ImageSplit
 from saliencykit.training.loop import Loop
 from saliencykit.training.schedule import FitStep, Schedule, make_schedule
-from saliencykit.training.threshold_fit import learn_threshold
-from saliencykit.training.validation import ValidationReport, has_fakes, validate
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -191,7 +186,7 @@ def fit(
             on_message=say,
         )  # fmt: skip
         report = loop.run(resume=resume)
-        return _result(loop, start, black_box, data, boxes, report, started)
+        return finished_masker(loop, start, black_box, data, boxes, report, started)
 
 
 def _prepare(
@@ -275,7 +270,7 @@ def _loop(
     network, black_box = start.network, start.black_box
     if start.facts is not None:
         on_message(_STAND_IN.format(**start.facts))
-    on_message(_summary(network, mixing, schedule, data, black_box.device))
+    on_message(summary(network, mixing, schedule, data, black_box.device))
     split_layer = mixing.feature_map if mixing is not None and schedule.mixing_steps else None
     room = cache_bytes // max(1, bytes_per_view(network.encoder, split_layer))
     most = min(max(schedule.batch_size, room), schedule.steps * schedule.batch_size)
@@ -294,73 +289,3 @@ def _source_hash(black_box: BlackBox, every: TrainingImages) -> str:
         if tensor is not None:
             digest.update(tensor.contiguous().numpy().data)
     return digest.hexdigest()[:16]
-
-
-def _summary(
-    network: MaskingNetwork,
-    partial_network: PartialNetwork | None,
-    schedule: Schedule,
-    data: ImageSplit,
-    device: torch.device,
-) -> str:
-    height, width = data.size
-    filters = "learned" if network.selector.trained else "the classifier's own"
-    phases = f"{schedule.pixel_steps} steps on composed pixels"
-    if schedule.distill_steps:
-        phases = f"{schedule.distill_steps} steps of distillation, then {phases}"
-    if partial_network is not None and schedule.mixing_steps:
-        layer = partial_network.feature_map.name
-        phases = f"{schedule.mixing_steps} steps mixing features at {layer!r}, then {phases}"
-    if schedule.warmup_steps:
-        phases = f"{schedule.warmup_steps} steps of selector warmup, {phases}"
-    return (
-        f"{len(data.training)} images of {height}x{width} on {device}; encoder "
-        f"{network.encoder.kind}, class filters {filters}; {phases}, batch size "
-        f"{schedule.batch_size}"
-    )
-
-
-def _result(
-    loop: Loop,
-    start: Start,
-    black_box: BlackBox,
-    data: ImageSplit,
-    boxes: Any,
-    report: ValidationReport,
-    started: float,
-) -> RealTimeMasker:
-    """The trained masker with the record of its training; warns if it failed its validation."""
-    if start.facts is not None:
-        fill, seed = loop.schedule.alternative, loop.schedule.seed
-        held_out = data.targets(black_box)
-        report = validate(loop.network, black_box, *held_out, alternative=fill, seed=seed)
-    cuts = None if boxes is None else learn_threshold(loop.network, black_box, boxes)
-    if cuts is not None:
-        loop.on_message(f"thresholds of boxes: {cuts}")
-    if not report.passed:
-        warnings.warn(_advice(report.fake, report.mosaic), ReliabilityWarning, stacklevel=3)
-    schedule = {key.name: getattr(loop.schedule, key.name) for key in fields(loop.schedule)}
-    schedule |= {key: repr(schedule[key]) for key in ("objective", "alternative")}
-    training = {
-        "saliencykit": __version__,
-        "torch": torch.__version__,
-        "images": len(data.training),
-        "own_labels": data.training.labels is None,
-        "schedule": schedule,
-        "steps_done": loop.done,
-        "distillation": loop.distilled,
-        "stand_in": start.facts,
-        "box_threshold": None if cuts is None else asdict(cuts),
-        "seconds": round(time.perf_counter() - started, 1),
-    }
-    metadata = {"size": data.size, "training": training, "validation": report.as_dict()}
-    return RealTimeMasker(network=loop.network.eval(), metadata=metadata).bind(black_box)
-
-
-def _advice(fake: float, mosaic: float) -> str:
-    share = f", and {mosaic:.2f} of the mask is in the right quarter of mosaics (chance: 0.25)"
-    return (
-        f"the masker failed held-out validation: an absent class gets {fake:.2f} of the area of a "
-        f"present one (should be below 0.15){'' if math.isnan(mosaic) else share}. More images or "
-        "steps help."
-    )

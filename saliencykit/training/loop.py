@@ -10,35 +10,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 import torch
-import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import ContractError, InputError
-from saliencykit.core.objective import Objective, Trial
-from saliencykit.core.output import probability
 from saliencykit.core.types import Images, Labels
-from saliencykit.maskers.realtime.encoder import Features
 from saliencykit.maskers.realtime.masking_network import MaskingNetwork
-from saliencykit.maskers.realtime.selector import ClassFilters
 from saliencykit.networks.partial_network import PartialNetwork
 from saliencykit.storage.atomic_files import write_text
 from saliencykit.storage.jsonl import append_lines
-from saliencykit.terms.area import AREAS
 from saliencykit.training.cache import Cache
 from saliencykit.training.fit_checkpoint import load_state, save_state
 from saliencykit.training.mask_distillation import Distillation, distillation
 from saliencykit.training.optimizer import Optimizer
 from saliencykit.training.preview import save_preview
-from saliencykit.training.schedule import FitStep, Phase, Schedule
-from saliencykit.training.trials import feature_mixing_trial, pixel_trial
-from saliencykit.training.validation import ValidationReport, has_fakes, other_labels, validate
+from saliencykit.training.schedule import FitStep, Schedule
+from saliencykit.training.step_loss import StepLoss
+from saliencykit.training.validation import ValidationReport, validate
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-_STEERING = 0.04  # change of the area's weight per step and relative error of the area
-_HELPER = 0.1  # weight of phase 1's loss in phase 2, where the filters are trained
 # the step of a line of the log; the last line, about the end, has none
 _LOGGED = re.compile(r'(?:"number"|"(?:validation|distillation)": \{"step"): ([0-9]{1,9})\b')
 _SAVE_SECONDS = 60.0  # between checkpoints, at most
@@ -84,15 +76,14 @@ class Loop:
         on_message: Callable[[str], None] = lambda line: None,
         model: BlackBox | None = None,
     ) -> None:
-        self.network, self.black_box, self.partial_network = network, black_box, partial_network
+        self.network, self.black_box = network, black_box
         self.cache, self.held_out, self.schedule = cache, held_out, schedule
         self.accelerator, self.directory = accelerator, directory
         self.source_hash, self.on_step, self.on_message = source_hash, on_step, on_message
         self.model = model or black_box
         self.optimizer = Optimizer(network, schedule, accelerator, directory)
-        weights = (t.weight for t in schedule.objective.terms if isinstance(t, AREAS))
-        self.area_weight = next(weights, 0.0)
-        self.smoothed_area = math.nan
+        parts = (network, black_box, partial_network, cache, schedule, accelerator)
+        self.loss = StepLoss(*parts)
         self.done = 0
         self.validations: list[dict[str, Any]] = []
         self.best: dict[str, Tensor] | None = None
@@ -127,7 +118,8 @@ class Loop:
             self._log({"step": asdict(step)})
             self.on_step(step)
             if self.done == schedule.warmup_steps:
-                self._calibrate_selector()
+                self.loss.calibrate_selector(self.done)
+                self.optimizer.average_buffers()
             phase, _, end = schedule.phase(self.done - 1)
             if phase == "distillation":
                 if self.done == end:
@@ -155,59 +147,23 @@ class Loop:
         phase, _, _ = schedule.phase(number)
         self.optimizer.set_rate(number)
         self.network.train()
-        with torch.autocast(
-            device.type, torch.bfloat16, enabled=schedule.mixed_precision == "bf16"
-        ):
-            if phase == "distillation":
-                return self._distill(number, generator)
-            index = self._view_indices(number)
-            labels = self.cache.labels[index].to(device)
-            images = self.cache.views.images(index).to(device)
-            features = self._features(index, images)
-            if phase == "warmup":
-                loss = self._class_loss(features, index, generator)
-                ok = self.optimizer.step(loss, number)
-                return FitStep(number + 1, phase, float(loss.detach()) if ok else math.nan)
-            rate = schedule.fake_class_rate if has_fakes(self.black_box) else 0.0
-            count = round(len(index) * rate / (1 - rate))
-            again = torch.arange(count, device=device) % len(index)
-            rows = torch.cat([torch.arange(len(index), device=device), again])
-            fakes = self._fakes(index[again.cpu()], generator)
-            mask, _ = self.network(features.rows(rows), torch.cat([labels, fakes.to(device)]))
-            real = torch.arange(len(rows), device=device) < len(index)
-            try:
-                trial = self._trial(
-                    phase, index[rows.cpu()], images[rows], labels[rows], real, mask, generator
-                )
-                scored = self._objective()(trial)
-            except ContractError as error:  # the classifier or a term returned NaN
-                self.optimizer.step(
-                    torch.tensor(math.nan, device=device, dtype=torch.float32), number, str(error)
-                )
-                return FitStep(number + 1, phase, math.nan)
-            loss = scored.total.mean()
-            if isinstance(self.network.selector, ClassFilters) and self.network.selector.trained:
-                loss = loss + _HELPER * self._class_loss(features, index, generator)
-        ok = self.optimizer.step(loss, number)
-        area = float(mask[: len(index)].detach().mean())
-        self._steer_area(area)
-        first = slice(len(index))
-        output = trial.output if isinstance(trial.output, str) else trial.output[first]
-        kept, dropped = (
-            float(probability(logits[first].detach().float(), labels, output).mean())
-            for logits in (trial.preserved, trial.destroyed)
-        )
-        return FitStep(
-            number=number + 1,
-            phase=phase,
-            loss=float(loss.detach()) if ok else math.nan,
-            parts={name: float(part.detach().mean()) for name, part in scored.parts.items()},
-            area=area,
-            fake_area=float(mask[len(index) :].detach().mean()) if count else math.nan,
-            kept=kept,
-            dropped=dropped,
-            area_weight=self.area_weight,
-        )
+        bf16 = schedule.mixed_precision == "bf16"
+        try:
+            with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+                if phase == "distillation":
+                    loss, step = self._distill(number, generator)
+                else:
+                    loss, step = self.loss(number, phase, generator)
+        except ContractError as error:
+            nan = torch.tensor(math.nan, device=device, dtype=torch.float32)
+            self.optimizer.step(nan, number, str(error))
+            return FitStep(number + 1, phase, math.nan)
+        if not self.optimizer.step(loss, number):
+            step = replace(step, loss=math.nan)
+        if phase in ("feature-mixing", "pixels"):
+            self.loss.steer_area(step.area)
+            step = replace(step, area_weight=self.loss.area_weight)
+        return step
 
     def _can_distill(self) -> bool:
         """Choose a teacher and make its targets, unless that is done; False if there is none.
@@ -228,15 +184,14 @@ class Loop:
             self.network.load_state_dict(current)
         return self.distillation is not None
 
-    def _distill(self, number: int, generator: Generator) -> FitStep:
+    def _distill(self, number: int, generator: Generator) -> tuple[Tensor, FitStep]:
         assert self.distillation is not None
         size = max(2, self.schedule.batch_size // self.accelerator.num_processes)
         loss, masks, there = self.distillation.loss(self.network, self.black_box, size, generator)
-        ok = self.optimizer.step(loss, number)
-        return FitStep(
+        return loss, FitStep(
             number=number + 1,
             phase="distillation",
-            loss=float(loss.detach()) if ok else math.nan,
+            loss=float(loss.detach()),
             area=float(masks[:there].detach().mean()),
             fake_area=float(masks[there:].detach().mean()) if len(masks) > there else math.nan,
         )
@@ -266,106 +221,6 @@ class Loop:
         due = since_warmup > 0 and since_warmup % self.schedule.validate_every == 0
         return due and self.done < self.schedule.steps
 
-    def _features(self, views: Tensor, images: Images) -> Features:
-        """The encoder's features of these views: cached ones if there are any."""
-        cached = self.cache.features(views, self.black_box.device)
-        if cached is not None:
-            return cached
-        with torch.set_grad_enabled(self.network.encoder.trained):
-            return self.network.encoder.encode(self.black_box, images)
-
-    def _trial(
-        self,
-        phase: Phase,
-        views: Tensor,
-        images: Images,
-        labels: Labels,
-        real: Tensor,
-        mask: Tensor,
-        generator: Generator,
-    ) -> Trial:
-        fakes, cached = self.schedule.objective.fakes, self.cache.mixing
-        given = (images, labels, real, mask.float())
-        if phase == "feature-mixing" and self.partial_network is not None and cached is not None:
-            features = cached[views].to(self.black_box.device).float()
-            return feature_mixing_trial(
-                self.partial_network,
-                features,
-                *given,
-                output=self.black_box.output,
-                fakes=fakes,
-                generator=generator,
-            )
-        fill = self.schedule.alternative
-        return pixel_trial(
-            self.black_box, *given, alternative=fill, fakes=fakes, generator=generator
-        )
-
-    def _fakes(self, index: Tensor, generator: Generator) -> Labels:
-        """A label for each view that is not in it, on the CPU."""
-        labels, absent = self.cache.labels[index], self.cache.absent
-        some = None if absent is None else absent[index]
-        return other_labels(labels, self.black_box.num_classes, generator, some)
-
-    def _class_loss(self, features: Features, index: Tensor, generator: Generator) -> Tensor:
-        """Loss of phase 1: the response to the label up, to an absent class down, and the label's
-        above all others where they exclude each other. Scores are never absent: 0.
-        """
-        logits = self.network.selector.class_logits(features.maps[-1]).float()
-        if not has_fakes(self.black_box):
-            return 0.0 * logits.sum()
-        labels = self.cache.labels[index].to(logits.device)
-        fakes = self._fakes(index, generator).to(logits.device)
-        own, fake = (logits.gather(1, which[:, None]).squeeze(1) for which in (labels, fakes))
-        logistic = F.softplus(-own).mean() + F.softplus(fake).mean()
-        exclusive = self.black_box.output == "softmax"
-        return 0.5 * logistic + (F.cross_entropy(logits, labels) if exclusive else 0.0)
-
-    def _objective(self) -> Objective:
-        """The schedule's objective with the current weight of the area."""
-        objective = self.schedule.objective
-        if self.schedule.area is None:
-            return objective
-        terms = (
-            replace(t, weight=self.area_weight) if isinstance(t, AREAS) else t
-            for t in objective.terms
-        )
-        return Objective(tuple(terms), objective.fakes)
-
-    def _steer_area(self, area: float) -> None:
-        """Raise the area's weight while masks are larger than the target, else lower it."""
-        if self.schedule.area is None or math.isnan(area):
-            return
-        if self.accelerator.num_processes > 1:
-            local = torch.tensor(area, device=self.black_box.device, dtype=torch.float32)
-            area = float(self.accelerator.reduce(local, reduction="mean"))
-        old = self.smoothed_area
-        self.smoothed_area = area if math.isnan(old) else 0.9 * old + 0.1 * area
-        error = max(-1.0, min(1.0, self.smoothed_area / self.schedule.area - 1))
-        self.area_weight = min(100.0, max(0.05, self.area_weight * math.exp(_STEERING * error)))
-
-    def _view_indices(self, number: int) -> Tensor:
-        """This process's views of a step: an epoch is a permutation, fixed by the seed."""
-        total, processes = len(self.cache.views), self.accelerator.num_processes
-        size = max(2, self.schedule.batch_size // processes)
-        epoch, place = divmod(number, max(1, total // (size * processes)))
-        generator = Generator().manual_seed((self.schedule.seed * 7919 + epoch) % 2**63)
-        order = torch.randperm(total, generator=generator, device="cpu")
-        first = (place * processes + self.accelerator.process_index) * size
-        return order[first : first + size] if first + size <= total else order[-size:]
-
-    def _calibrate_selector(self) -> None:
-        """Trained filters have another scale: set the selector's by their current responses."""
-        selector = self.network.selector
-        if isinstance(selector, ClassFilters):
-            index = self._view_indices(self.done)
-            images = self.cache.views.images(index).to(self.black_box.device)
-            self.network.eval()
-            with torch.no_grad():
-                coarse = self.network.encoder.encode(self.black_box, images).maps[-1]
-            selector.calibrate(coarse, self.cache.labels[index].to(coarse.device))
-            self.optimizer.average_buffers()
-
     def _validate(self) -> ValidationReport:
         self.optimizer.average_buffers()
         fill, seed = self.schedule.alternative, self.schedule.seed
@@ -388,8 +243,8 @@ class Loop:
         return {
             "schedule": {key: repr(getattr(self.schedule, key)) for key in asdict(self.schedule)},
             "done": self.done,
-            "area_weight": self.area_weight,
-            "smoothed_area": self.smoothed_area,
+            "area_weight": self.loss.area_weight,
+            "smoothed_area": self.loss.smoothed_area,
             "validations": self.validations,
             "views": len(self.cache.views),
             "stopped": self.stopped,
@@ -416,8 +271,9 @@ class Loop:
                     "differ): use another directory, delete it, or start over with resume=False "
                     "(--no-resume)."
                 )
-        self.done, self.area_weight = state["done"], state["area_weight"]
-        self.smoothed_area, self.validations = state["smoothed_area"], state["validations"]
+        self.done, self.validations = state["done"], state["validations"]
+        self.loss.area_weight = state["area_weight"]
+        self.loss.smoothed_area = state["smoothed_area"]
         self.stopped, self.distilled = state["stopped"], state.get("distilled", {})
         self.best, self.before = kept["best"], kept["before"]
         if self.accelerator.is_main_process:  # later steps are taken, and logged, again

@@ -13,16 +13,18 @@ from saliencykit.core.errors import InputError
 from saliencykit.core.geometry import enlarge_boxes, tight_boxes
 from saliencykit.core.map_placement import resize_maps
 from saliencykit.core.masker import Masker
+from saliencykit.core.query_batches import in_batches
 from saliencykit.core.types import Images, Labels, Mask
 from saliencykit.maskers.cam.cam import Cam
 from saliencykit.maskers.cam.grad_cam import GradCam
 from saliencykit.maskers.gradient.excitation_backprop import ExcitationBackprop
 from saliencykit.maskers.realtime.encoder import Features
 from saliencykit.maskers.realtime.masking_network import MaskingNetwork
+from saliencykit.training.absent_labels import other_labels
 from saliencykit.training.cache import Cache
 from saliencykit.training.pastes import Layouts, Pastes, make_pastes
 from saliencykit.training.schedule import Schedule
-from saliencykit.training.validation import curve_score, other_labels
+from saliencykit.training.validation import curve_score
 
 _BLUR = 8 / 224  # of the side: excitation backprop blurred so shows the extent of objects
 _ENERGY = 0.7  # of the teacher's sum: where its soft mask is 0.5
@@ -75,11 +77,8 @@ class Distillation:
         """
         device = black_box.device
         composed = 0 if self.pastes is None else round(_PASTED * batch_size)
-        drawn = self.candidates[
-            torch.randint(
-                len(self.candidates), (batch_size - composed,), generator=generator, device="cpu"
-            )
-        ]
+        count, size = len(self.candidates), (batch_size - composed,)
+        drawn = self.candidates[torch.randint(count, size, generator=generator, device="cpu")]
         features = self.cache.features(drawn, device)
         assert features is not None  # there is no distillation without cached features
         maps, labels, wanted = features.maps, self.cache.labels[drawn], self.targets[drawn].float()
@@ -92,13 +91,8 @@ class Distillation:
             wanted = torch.cat([wanted, small])
         count = round(_FAKES * batch_size) if black_box.num_classes > 1 else 0
         again = torch.randperm(len(drawn), generator=generator, device="cpu")[:count]
-        absent = self.cache.absent
-        others = other_labels(
-            labels[again],
-            black_box.num_classes,
-            generator,
-            None if absent is None else absent[drawn[again]],
-        )
+        absent = None if self.cache.absent is None else self.cache.absent[drawn[again]]
+        others = other_labels(labels[again], black_box.num_classes, generator, absent)
         order = torch.cat([torch.arange(len(labels), device="cpu"), again]).to(device)
         every = Features(maps, None, features.size).rows(order)
         masks, _ = network(every, torch.cat([labels, others]).to(device))
@@ -184,7 +178,7 @@ def teacher_masks(teacher: Masker, black_box: BlackBox, images: Images, labels: 
         InputError: The teacher does not work with this classifier.
     """
     masks = []
-    for some, own in zip(*(torch.split(rows, _CHUNK) for rows in (images, labels)), strict=True):
+    for some, own in in_batches(_CHUNK, images, labels):
         given = some.to(black_box.device), own.to(black_box.device)
         masks.append(soft_masks(teacher(black_box, *given, generator=Generator().manual_seed(0))))
     return torch.cat(masks)
@@ -225,7 +219,7 @@ def _windows_help(
     scores = []
     for windows in (False, True):
         masks = []
-        for images, labels in zip(*(torch.split(rows, _CHUNK) for rows in held_out), strict=True):
+        for images, labels in in_batches(_CHUNK, *held_out):
             with torch.no_grad():
                 own, _ = network(network.encoder.encode(black_box, images), labels)
             given = teacher, network, black_box, images, labels, own.cpu()
@@ -277,27 +271,15 @@ def _mean_masks(
     both = (resize_maps(taught, side) + resize_maps(own, side)) / 2
     rows, boxes = small_windows(own, (images.shape[2], images.shape[3]))
     if windows and len(rows):
-        given = (enlarge_boxes(images[rows], boxes), labels[rows])
-        closer = _closer(teacher, network, black_box, *given)
+        parts, classes, device = enlarge_boxes(images[rows], boxes), labels[rows], black_box.device
+        with torch.no_grad():
+            features = network.encoder.encode(black_box, parts.to(device))
+            own = network(features, classes.to(device))[0].cpu()
+        closer = _mean_masks(teacher, network, black_box, parts, classes, own, windows=False)
         corners = boxes[:, [1, 0, 3, 2]] / torch.tensor(images.shape[2:] * 2, device="cpu")
-        places = Layouts(
-            torch.zeros(len(rows), 1, dtype=torch.int64, device="cpu"), corners[:, None]
-        )
-        both[rows] = places.compose(closer[:, None], side)
+        first = torch.zeros(len(rows), 1, dtype=torch.int64, device="cpu")
+        both[rows] = Layouts(first, corners[:, None]).compose(closer[:, None], side)
     return both
-
-
-@torch.no_grad()
-def _closer(
-    teacher: Masker, network: MaskingNetwork, black_box: BlackBox, images: Images, labels: Labels
-) -> Mask:
-    """The mean of the teacher's and the network's masks for what is in the windows."""
-    side, device = network.decoder.side, black_box.device
-    features = network.encoder.encode(black_box, images.to(device))
-    own, _ = network(features, labels.to(device))
-    with torch.enable_grad():
-        taught = teacher_masks(teacher, black_box, images, labels)
-    return (resize_maps(taught.cpu(), side) + resize_maps(own.cpu(), side)) / 2
 
 
 def small_windows(masks: Mask, size: tuple[int, int]) -> tuple[Tensor, Tensor]:

@@ -49,20 +49,16 @@ class Layouts:
             for slot, view in enumerate(views):
                 if view >= 0:
                     top, left, bottom, right = _pixels(self.places[row, slot], size)
+                    tile, side = tiles[row, slot][None], (bottom - top, right - left)
                     whole[row, :, top:bottom, left:right] = F.interpolate(
-                        tiles[row, slot][None],
-                        size=(bottom - top, right - left),
-                        mode="bilinear",
-                        align_corners=False,
-                        antialias=True,
+                        tile, side, mode="bilinear", align_corners=False, antialias=True
                     )[0]
         return whole
 
 
 def _pixels(place: Tensor, size: tuple[int, int]) -> tuple[int, int, int, int]:
-    top, left, bottom, right = (
-        (place * torch.tensor([*size, *size], device="cpu")).round().long().tolist()
-    )
+    corners = (place * torch.tensor([*size, *size], device="cpu")).round().long()
+    top, left, bottom, right = corners.tolist()
     return top, left, max(bottom, top + 1), max(right, left + 1)
 
 
@@ -75,9 +71,8 @@ def make_layouts(candidates: Tensor, count: int, generator: Generator) -> Layout
         count: C.
         generator: Draws views, scales and places.
     """
-    views = candidates[
-        torch.randint(len(candidates), (count, 4), generator=generator, device="cpu")
-    ]
+    drawn = torch.randint(len(candidates), (count, 4), generator=generator, device="cpu")
+    views = candidates[drawn]
     numbers = torch.rand(count, 4, generator=generator, dtype=torch.float32, device="cpu")
     mosaic = numbers[:, 0] < _MOSAIC_RATE
     low, high = _SCALES
@@ -194,7 +189,7 @@ def _seen(
     images = layouts.compose(tiles.view(*views.shape, *tiles.shape[1:]), size)
     images = images.clamp(0, 1).to(black_box.device)
     features = encoder.encode(black_box, images)
-    logits = black_box(images) if features.logits is None else features.logits
+    logits = features.logits_of(black_box, images)
     labels = cache.labels[views].to(logits.device)
     each = [probability(logits, own, black_box.output) for own in labels.unbind(1)]
     least = 0.5 if black_box.output == "sigmoid" else max(_SEEN, 1 / black_box.num_classes)

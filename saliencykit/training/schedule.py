@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias, cast, final
 
+from saliencykit.core import checks
 from saliencykit.core.alternative import Alternative
-from saliencykit.core.errors import InputError
 from saliencykit.core.objective import Objective
 from saliencykit.maskers.realtime.masking_network import MaskingNetwork
 
@@ -65,38 +65,14 @@ class Schedule:
 
     def __post_init__(self) -> None:
         """Check the values."""
-        parts = (self.warmup_steps, self.mixing_steps, self.distill_steps, self.pixel_steps)
-        counts = (self.views_per_image, self.validate_every, self.patience, self.save_every)
-        for ok, message in (
-            (
-                min(parts) >= 0 and self.steps >= 1,
-                "fit: the number of steps must be >= 1; got {} + {} + {} + {}.".format(*parts),
-            ),
-            (
-                self.batch_size >= 2,
-                f"fit(batch_size={self.batch_size}): batch norms need at least 2 images.",
-            ),
-            (
-                0 <= self.fake_class_rate < 1,
-                f"fit(fake_class_rate={self.fake_class_rate}): must be in [0, 1).",
-            ),
-            (
-                self.area is None or 0 < self.area < 1,
-                f"fit(area={self.area}): the target mean area must be in (0, 1).",
-            ),
-            (0 < self.lr < 1, f"fit(lr={self.lr}): the learning rate must be in (0, 1)."),
-            (
-                self.mixed_precision in ("no", "bf16"),
-                f"fit(mixed_precision={self.mixed_precision!r}): must be 'no' or 'bf16'.",
-            ),
-            (
-                min(counts) >= 1,
-                "fit: views_per_image, validate_every, patience and save_every must be >= 1; got "
-                "{}, {}, {} and {}.".format(*counts),
-            ),
-        ):
-            if not ok:
-                raise InputError(message)
+        phases = ("warmup_steps", "mixing_steps", "distill_steps", "pixel_steps")
+        checks.whole_numbers(self, *phases, least=0)
+        counts = ("steps", "views_per_image", "validate_every", "patience", "save_every")
+        checks.whole_numbers(self, *counts)
+        checks.whole_numbers(self, "batch_size", least=2)  # of one image a batch norm has no spread
+        checks.numbers(self, "[0, 1)", "fake_class_rate")
+        checks.numbers(self, "(0, 1)", "area", "lr")
+        checks.choices(self, "mixed_precision", ("no", "bf16"))
 
     @property
     def steps(self) -> int:

@@ -145,9 +145,8 @@ def _first(count: int) -> Tensor:
 
 def _masked(images: Images, alternative: Alternative, generator: Generator) -> Images:
     """Images of which random cells, from none to all of them, are replaced."""
-    drawn = torch.rand(
-        len(images), 1 + _GRID**2, generator=generator, dtype=torch.float32, device="cpu"
-    )
+    shape = (len(images), 1 + _GRID**2)
+    drawn = torch.rand(shape, generator=generator, dtype=torch.float32, device="cpu")
     cells = (drawn[:, 1:] < drawn[:, :1]).view(-1, 1, _GRID, _GRID)
     masks = resize_maps(cells.float(), images.shape[2:]).to(images.device)
     return alternative.edit(images, masks, generator)

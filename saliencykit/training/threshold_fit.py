@@ -75,8 +75,7 @@ def learn_threshold(network: MaskingNetwork, black_box: BlackBox, boxes: object)
             features = network.encoder.encode(black_box, image)
             label = each.label
             if label is None:
-                logits = black_box(image) if features.logits is None else features.logits
-                label = int(logits.argmax())
+                label = int(features.logits_of(black_box, image).argmax())
             mask, _ = network(features, torch.tensor([label], device=image.device))
         masks.append(mask.clamp(0, 1).cpu())
         height, width = image.shape[2:]
@@ -136,10 +135,8 @@ def _learn(known: Tensor, hits: Tensor) -> tuple[Tensor, Tensor]:
     mean, spread = known.mean(0), known.std(0) + 1e-2
     rows = (known - mean) / spread
     with torch.enable_grad():
-        weight = torch.zeros(
-            rows.shape[1], hits.shape[1], requires_grad=True, dtype=torch.float32, device="cpu"
-        )
-        bias = torch.zeros(hits.shape[1], requires_grad=True, dtype=torch.float32, device="cpu")
+        weight = rows.new_zeros(rows.shape[1], hits.shape[1], requires_grad=True)
+        bias = rows.new_zeros(hits.shape[1], requires_grad=True)
         adam = torch.optim.Adam([weight, bias], lr=_RATE)
         for _ in range(_STEPS):
             expected = ((rows @ weight + bias).softmax(1) * hits).sum(1).mean()

@@ -6,10 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from saliencykit.core.alternative import Alternative
+from saliencykit.core.alternative import Alternative, compose
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.map_placement import resize_maps
-from saliencykit.core.objective import Fakes, Trial, run_trial
+from saliencykit.core.objective import Fakes, Trial, kept_and_dropped, query_edits, run_trial
 from saliencykit.core.output import Meaning, Output, RelativeScores
 from saliencykit.core.types import Images, Labels, Mask
 from saliencykit.networks.partial_network import PartialNetwork
@@ -41,32 +41,24 @@ def feature_mixing_trial(
         output: What a column of the logits means.
     """
     features, fills = mixing[:, 0], mixing[:, 1:]
-    first = torch.randint(fills.shape[1], (len(fills),), generator=generator, device="cpu").to(
-        mixing.device
-    )
-    rows = torch.arange(len(fills), device=mixing.device)
-    kept_fill, dropped_fill = fills[rows, first], fills[rows, (first + 1) % fills.shape[1]]
+    count, device = fills.shape[1], mixing.device
+    first = torch.randint(count, (len(fills),), generator=generator, device="cpu").to(device)
+    rows = torch.arange(len(fills), device=device)
+    kept_fill, dropped_fill = fills[rows, first], fills[rows, (first + 1) % count]
     coarse = F.interpolate(mask, size=tuple(mixing.shape[3:]), mode="area")
-    kept, dropped = coarse, 1 - coarse
-    if fakes == "inverted":
-        swap = ~real.view(-1, 1, 1, 1)
-        kept, dropped = torch.where(swap, dropped, kept), torch.where(swap, kept, dropped)
-    mixed = torch.stack(
-        [
-            features * kept + kept_fill * (1 - kept),
-            features * dropped + dropped_fill * (1 - dropped),
-        ]
-    )
+    kept, dropped = kept_and_dropped(coarse, real, fakes)
+    mixed = [compose(features, kept, kept_fill), compose(features, dropped, dropped_fill)]
     meaning: Meaning = output
     if output == "score":
         with torch.no_grad():
             ends = partial_network(torch.cat([features, kept_fill]), images.shape[1:]).chunk(2)
         meaning = RelativeScores(*ends)
-    queried = real if fakes == "area" else torch.ones_like(real)
-    logits = partial_network(mixed[:, queried].flatten(0, 1), images.shape[1:])
-    some = logits.view(2, -1, logits.shape[1])
-    both = some.new_zeros(2, len(images), some.shape[2]).index_copy(
-        1, queried.nonzero().flatten(), some
+    both = query_edits(
+        lambda edits: partial_network(edits, images.shape[1:]),
+        torch.stack(mixed),
+        real,
+        fakes,
+        partial_network.black_box.num_classes,
     )
     return Trial(images, labels, real, mask, both[0], both[1], meaning)
 
@@ -85,15 +77,6 @@ def pixel_trial(
     """`run_trial` with the mask enlarged; the terms of the objective get the mask at the network's
     resolution.
     """
-    large = resize_maps(mask, (images.shape[2], images.shape[3]))
-    trial = run_trial(
-        black_box,
-        images,
-        labels,
-        large,
-        alternative=alternative,
-        generator=generator,
-        real=real,
-        fakes=fakes,
-    )
+    given = (black_box, images, labels, resize_maps(mask, images.shape[2:]))
+    trial = run_trial(*given, alternative=alternative, generator=generator, real=real, fakes=fakes)
     return replace(trial, mask=mask)

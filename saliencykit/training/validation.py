@@ -12,11 +12,13 @@ from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import InputError
 from saliencykit.core.map_placement import resize_maps
 from saliencykit.core.objective import run_trial
-from saliencykit.core.output import Meaning, Output, probability
-from saliencykit.core.query_batches import relative_output
-from saliencykit.core.types import Images, Labels, Logits, Mask
+from saliencykit.core.output import Meaning, probability
+from saliencykit.core.query_batches import in_batches, relative_output
+from saliencykit.core.types import Images, Labels, Mask
 from saliencykit.maskers.realtime.encoder import Features
 from saliencykit.maskers.realtime.masking_network import MaskingNetwork
+from saliencykit.metrics.mosaic import quarters
+from saliencykit.training.absent_labels import absent_labels, has_fakes, other_labels
 
 AREAS = (0.1, 0.2, 0.3, 0.5)
 _SMALL = 64  # pixels: mosaics of images up to this side are evaluated at twice the side
@@ -109,11 +111,9 @@ def validate(
     sums: dict[str, list[Tensor]] = {}
     try:
         with torch.no_grad():
-            for part, label in zip(
-                *(torch.split(rows, batch_size) for rows in (images, labels)), strict=True
-            ):
+            for part, label in in_batches(batch_size, images, labels):
                 features = network.encoder.encode(black_box, part)
-                logits = black_box(part) if features.logits is None else features.logits
+                logits = features.logits_of(black_box, part)
                 absent = absent_labels(logits, black_box.output)
                 fake = other_labels(label.cpu(), black_box.num_classes, generator, absent)
                 both, _ = network(features, torch.stack([label, fake.to(label.device)], 1))
@@ -124,8 +124,7 @@ def validate(
                     "area": both[:, 0].mean((1, 2)),
                     "fake": both[:, 1].mean((1, 2)),
                 }
-                given = (black_box, part, label)
-                row |= _edits(*given, mask, output, alternative, generator)
+                row |= _edits(black_box, part, label, mask, output, alternative, generator)
                 for name, values in row.items():
                     sums.setdefault(name, []).append(values.float())
             mosaic = _mosaics(network, black_box, images, labels)
@@ -168,9 +167,8 @@ def curve_score(
         batch_size: Images per batch.
     """
     generator, rows = Generator().manual_seed(seed), list[Tensor]()
-    parts = (torch.split(each, batch_size) for each in (images, labels, masks))
     with torch.no_grad():
-        for part, label, mask in zip(*parts, strict=True):
+        for part, label, mask in in_batches(batch_size, images, labels, masks):
             output = relative_output(black_box, part, alternative, generator)
             row = _edits(black_box, part, label, mask, output, alternative, generator)
             rows += [row[f"kept_{area}"] - row[f"dropped_{area}"] for area in AREAS]
@@ -188,19 +186,10 @@ def _edits(
 ) -> dict[str, Tensor]:
     """Kept and dropped probability of the mask as it is and of its best pixels at each area."""
     row = {}
-    trials = {"": mask} | {f"_{area}": top(mask, area) for area in AREAS}
-    for name, one in trials.items():
-        trial = run_trial(
-            black_box,
-            images,
-            labels,
-            one,
-            alternative=alternative,
-            generator=generator,
-            output=output,
-        )
-        row[f"kept{name}"] = probability(trial.preserved, labels, trial.output)
-        row[f"dropped{name}"] = probability(trial.destroyed, labels, trial.output)
+    for name, one in ({"": mask} | {f"_{area}": top(mask, area) for area in AREAS}).items():
+        given = (black_box, images, labels, one)
+        trial = run_trial(*given, alternative=alternative, generator=generator, output=output)
+        row |= {f"kept{name}": trial.kept, f"dropped{name}": trial.dropped}
     return row
 
 
@@ -212,52 +201,9 @@ def top(mask: Mask, area: float) -> Mask:
         area: Fraction of the pixels, in (0, 1]; at least one pixel.
     """
     flat = mask.flatten(1)
-    order = flat.argsort(dim=1, descending=True, stable=True)[
-        :, : max(1, round(area * flat.shape[1]))
-    ]
+    count = max(1, round(area * flat.shape[1]))
+    order = flat.argsort(dim=1, descending=True, stable=True)[:, :count]
     return torch.zeros_like(flat).scatter_(1, order, 1.0).view_as(mask)
-
-
-def has_fakes(black_box: BlackBox) -> bool:
-    """Can a label be absent from an image? Scores are of every image, and so is a single class.
-
-    Args:
-        black_box: The classifier.
-    """
-    return black_box.output != "score" and black_box.num_classes > 1
-
-
-def absent_labels(logits: Logits, output: Output) -> Tensor | None:
-    """Labels that the classifier denies, (B, K) bool on the CPU; None where classes exclude each
-    other, so that all but one are absent.
-
-    Args:
-        logits: (B, K).
-        output: What a column means.
-    """
-    return (logits <= 0).cpu() if output == "sigmoid" else None
-
-
-def other_labels(
-    labels: Labels, num_classes: int, generator: Generator, absent: Tensor | None = None
-) -> Labels:
-    """A random other class for each label, all equally likely; the label itself if K is 1.
-
-    Args:
-        labels: (B,) int64 on the CPU.
-        num_classes: K.
-        generator: Draws the classes.
-        absent: (B, K) bool; only these are drawn, where there are any. None: all.
-    """
-    if num_classes < 2:
-        return labels.clone()
-    if absent is not None:
-        others = torch.ones_like(absent).scatter(1, labels[:, None], False)
-        usable = torch.where((absent & others).any(1, keepdim=True), absent & others, others)
-        return torch.multinomial(usable.float(), 1, generator=generator)[:, 0]
-    return (
-        labels + torch.randint(1, num_classes, labels.shape, generator=generator, device="cpu")
-    ) % num_classes
 
 
 def quarter_shares(masks: Tensor) -> Tensor:
@@ -270,14 +216,8 @@ def quarter_shares(masks: Tensor) -> Tensor:
         >>> quarter_shares(torch.ones(4, 2, 2)).tolist()
         [0.25, 0.25, 0.25, 0.25]
     """
-    down, across = masks.shape[1] // 2, masks.shape[2] // 2
-    quarters = [
-        masks[:, :down, :across],
-        masks[:, :down, across:],
-        masks[:, down:, :across],
-        masks[:, down:, across:],
-    ]
-    mass = torch.stack([quarter.sum((1, 2)) for quarter in quarters], 1)
+    places = quarters(masks.shape[1], masks.shape[2])
+    mass = torch.stack([masks[:, rows, columns].sum((1, 2)) for rows, columns in places], 1)
     return mass.diagonal() / mass.sum(1).clamp_min(1e-9)
 
 
@@ -310,16 +250,12 @@ def _mosaic_features(network: MaskingNetwork, black_box: BlackBox, tiles: Images
     """Features of a mosaic of four images: at twice their side if they are small and the network
     accepts it, else at their own side.
     """
-    large = torch.cat([torch.cat([tiles[0], tiles[1]], 2), torch.cat([tiles[2], tiles[3]], 2)], 1)[
-        None
-    ]
-    side = (tiles.shape[2], tiles.shape[3])
+    upper, lower = torch.cat([*tiles[:2]], 2), torch.cat([*tiles[2:]], 2)
+    mosaic, side = torch.cat([upper, lower], 1)[None], tuple(tiles.shape[2:])
     if max(side) <= _SMALL:
         try:
-            return network.encoder.encode(black_box, large)
+            return network.encoder.encode(black_box, mosaic)
         except InputError:  # most networks take one size; small images lose too much when shrunk
             pass
-    return network.encoder.encode(
-        black_box,
-        F.interpolate(large, size=side, mode="bilinear", align_corners=False, antialias=True),
-    )
+    small = F.interpolate(mosaic, side, mode="bilinear", align_corners=False, antialias=True)
+    return network.encoder.encode(black_box, small)

@@ -191,7 +191,7 @@ def test_fit_writes_a_masker_that_explain_takes(folder: Path) -> None:
             "at least 4 images that can be read; hundreds are better. Got 1",
         ),
         (("--data", "parts", "--objective", "papr"), "Did you mean 'paper'"),
-        (("--data", "parts", "--area", "30"), "the target mean area must be in (0, 1)"),
+        (("--data", "parts", "--area", "30"), "area=30.0) takes a number in (0, 1)"),
         (("--data", "parts", "--mixed-precision", "fp8"), "'no' or 'bf16'"),
         (
             ("--data", "parts", "--encoder", "resnet50"),

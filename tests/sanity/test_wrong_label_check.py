@@ -7,7 +7,7 @@ import torch
 from saliencykit.core.errors import InputError
 from saliencykit.registry.coerce import as_masker
 from saliencykit.sanity.wrong_label_check import wrong_label
-from saliencykit.training.validation import other_labels
+from saliencykit.training.absent_labels import other_labels
 
 
 def test_a_good_masker_passes_and_constant_masks_fail(maskers, planted):

@@ -310,7 +310,7 @@ def test_a_loss_that_is_never_finite():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"steps": 0}, "number of steps must be >= 1"),
+        ({"steps": 0}, r"steps=0\) takes a whole number >= 1"),
         ({"batch_size": 1}, "batch"),
         ({"batch_size": 0, "steps": None}, "batch"),
         ({"seed": -1}, r"fit\(seed=-1\): a seed must be an integer in \[0, 2\*\*63\)"),

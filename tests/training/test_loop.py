@@ -140,33 +140,33 @@ def test_without_fakes():
 def test_an_epoch_is_every_view_once():
     one = loop(batch_size=4, views_per_image=2)
     total = len(one.cache.views)
-    first = torch.cat([one._view_indices(number) for number in range(total // 4)])
+    first = torch.cat([one.loss.view_indices(number) for number in range(total // 4)])
     assert sorted(first.tolist()) == list(range(total))
-    second = torch.cat([one._view_indices(number) for number in range(total // 4, total // 2)])
+    second = torch.cat([one.loss.view_indices(number) for number in range(total // 4, total // 2)])
     assert sorted(second.tolist()) == list(range(total))
     assert not torch.equal(first, second)
 
 
 def test_a_batch_that_is_larger_than_the_views():
     one = loop(count=5, views_per_image=1, batch_size=16)
-    assert sorted(one._view_indices(3).tolist()) == list(range(5))
+    assert sorted(one.loss.view_indices(3).tolist()) == list(range(5))
 
 
 def test_the_areas_weight_follows_the_wanted_area():
     one = loop(area=0.2)
-    start = one.area_weight
-    one._steer_area(0.5)
-    assert one.area_weight > start
+    start = one.loss.area_weight
+    one.loss.steer_area(0.5)
+    assert one.loss.area_weight > start
     for _ in range(100):
-        one._steer_area(0.05)
-    assert one.area_weight < start
+        one.loss.steer_area(0.05)
+    assert one.loss.area_weight < start
     for _ in range(2000):
-        one._steer_area(0.0)
-    assert one.area_weight == pytest.approx(0.05)
-    one._steer_area(math.nan)
-    area = next(term for term in one._objective().terms if isinstance(term, Area))
-    assert area.weight == one.area_weight
-    assert loop()._objective() == ours()
+        one.loss.steer_area(0.0)
+    assert one.loss.area_weight == pytest.approx(0.05)
+    one.loss.steer_area(math.nan)
+    area = next(term for term in one.loss._objective().terms if isinstance(term, Area))
+    assert area.weight == one.loss.area_weight
+    assert loop().loss._objective() == ours()
 
 
 def test_nothing_that_is_borrowed_is_trained(trunk_black_box):
@@ -286,7 +286,7 @@ def test_killed_and_resumed_ends_with_the_same_weights(tmp_path):
         last = loop(directory=directory, **options)
         assert last.run(resume=True) == gate
         assert same(weights(last.network), weights(whole.network))
-        assert last.area_weight == whole.area_weight
+        assert last.loss.area_weight == whole.loss.area_weight
 
 
 def test_also_on_a_trunk_with_late_mixing(tmp_path, trunk_black_box):

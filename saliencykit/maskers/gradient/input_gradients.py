@@ -12,6 +12,7 @@ from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import instance, name_of, numbers, whole_numbers
 from saliencykit.core.masker import Masker
 from saliencykit.core.masker_output import MaskerOutput
+from saliencykit.core.query_batches import in_batches
 from saliencykit.core.types import Images, Labels
 from saliencykit.maskers.gradient.pixel_attribution import (
     Channels,
@@ -145,16 +146,11 @@ class IntegratedGradients(PixelAttribution):
         nodes, shares = np.polynomial.legendre.leggauss(self.steps)  # on [-1, 1]
         points = images.new_tensor((1 + nodes) / 2).view(-1, 1, 1, 1)
         weights = images.new_tensor(shares / 2).view(-1, 1, 1, 1)
-        parts = list(zip(torch.split(points, size), torch.split(weights, size), strict=True))
         integrals = torch.zeros_like(images)
         for row, difference in enumerate(images - baseline):
-            for point, weight in parts:
-                slope = Gradient().attribution(
-                    black_box,
-                    baseline + point * difference,
-                    labels[row].expand(len(point)),
-                    generator,
-                )
+            for point, weight in in_batches(size, points, weights):
+                given = (baseline + point * difference, labels[row].expand(len(point)))
+                slope = Gradient().attribution(black_box, *given, generator)
                 integrals[row] += (weight * slope).sum(0)
         return integrals * (images - baseline)
 
@@ -210,7 +206,7 @@ class SmoothGrad(Masker):
         """The mean of the signed maps, and the mask by the rules of the averaged method."""
         seed = rng.seed(generator)
         black_box = self.method.prepared(black_box, images, self.samples)
-        rows = zip(torch.split(images, 1), torch.split(labels, 1), strict=True)
+        rows = in_batches(1, images, labels)
         maps = torch.cat([self._mean(black_box, image, label, seed) for image, label in rows])
         return reduce_channels(maps, images, self.method.sign, self.method.channels)
 

@@ -13,6 +13,7 @@ from saliencykit.core.checks import choices, finite_rows
 from saliencykit.core.errors import ContractError, GradientError
 from saliencykit.core.masker import Masker
 from saliencykit.core.masker_output import MaskerOutput
+from saliencykit.core.query_batches import in_batches
 from saliencykit.core.types import Images, Labels, Logits
 from saliencykit.maskers.normalize import NONFINITE_HINT, mask_from_attributions
 
@@ -144,7 +145,7 @@ def input_gradient(
         GradientError: The logits do not depend on the images in autograd.
         ContractError: The gradient has NaN or infinite values.
     """
-    batches = zip(torch.split(images, batch_size), torch.split(labels, batch_size), strict=True)
+    batches = in_batches(batch_size, images, labels)
     gradient = torch.cat([_one_pass(query, *batch, who) for batch in batches])
     if bad := finite_rows(gradient):
         raise ContractError(

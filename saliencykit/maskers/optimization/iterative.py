@@ -287,27 +287,13 @@ def meaningful_perturbation(
 
 def _penalizes_area(objective: Objective) -> bool:
     """Does keeping everything cost more than keeping nothing, for the same logits?"""
-    images, labels = (
-        torch.zeros(1, 1, 4, 4, dtype=torch.float32, device="cpu"),
-        torch.zeros(1, dtype=torch.long, device="cpu"),
-    )
-    logits, real = (
-        torch.zeros(1, 2, dtype=torch.float32, device="cpu"),
-        torch.ones(1, dtype=torch.bool, device="cpu"),
-    )
+    logits = torch.zeros(1, 2, dtype=torch.float32, device="cpu")
+    empty, label = logits.new_zeros(1, 1, 4, 4), logits.new_zeros(1, dtype=torch.int64)
 
-    def loss(value: float) -> float:
-        trial = Trial(
-            images,
-            labels,
-            real,
-            torch.full((1, 1, 4, 4), value, dtype=torch.float32, device="cpu"),
-            logits,
-            logits,
-        )
-        return float(objective(trial).total)
+    def loss(mask: Mask) -> float:
+        return float(objective(Trial(empty, label, label == 0, mask, logits, logits)).total)
 
-    return loss(1.0) > loss(0.0)
+    return loss(empty + 1) > loss(empty)
 
 
 def _shifted(maps: Tensor, down: int, right: int) -> Tensor:

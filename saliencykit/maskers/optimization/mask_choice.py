@@ -9,7 +9,7 @@ from torch import Generator, Tensor
 
 from saliencykit.alternatives.blur import Blur
 from saliencykit.core.black_box import BlackBox
-from saliencykit.core.objective import run_trial
+from saliencykit.core.objective import Trial, run_trial
 from saliencykit.core.output import Meaning, probability
 from saliencykit.core.types import Images, Labels, Mask, PerImage
 from saliencykit.maskers.optimization.mask_parametrization import NestedMasks
@@ -78,8 +78,9 @@ class MaskChoice:
     ) -> "MaskChoice":
         whole = probability(batch.black_box(batch.images), batch.labels, batch.output)
         whole = whole.clamp_min(torch.finfo(whole.dtype).tiny)
-        pairs = [_kept_and_dropped(batch, _masks_of(area, masks, grid, batch)) for area in areas]
-        kept, dropped = (torch.stack(side) / whole for side in zip(*pairs, strict=True))
+        trials = [_trial(batch, _masks_of(area, masks, grid, batch)) for area in areas]
+        kept = torch.stack([trial.kept for trial in trials]) / whole
+        dropped = torch.stack([trial.dropped for trial in trials]) / whole
         size = torch.tensor(areas, dtype=kept.dtype, device=kept.device)[:, None]
         confirmed = (kept >= 0.5) & (dropped <= 0.5)
         score = kept.clamp_max(1) - dropped.clamp_max(1) - size
@@ -128,18 +129,6 @@ def _masks_of(area: float, masks: NestedMasks, grid: Tensor, batch: Batch) -> Ma
     return replace(masks, areas=(area, area)).mask(grid, batch.size, 0.0).to(batch.images.dtype)
 
 
-def _kept_and_dropped(batch: Batch, masks: Mask) -> tuple[PerImage, PerImage]:
-    """p(label) with and without the masks."""
-    trial = run_trial(
-        batch.black_box,
-        batch.images,
-        batch.labels,
-        masks,
-        alternative=SCORING_FILL,
-        generator=Generator(),
-        output=batch.output,
-    )
-    return (
-        probability(trial.preserved, batch.labels, trial.output),
-        probability(trial.destroyed, batch.labels, trial.output),
-    )
+def _trial(batch: Batch, masks: Mask) -> Trial:
+    given = (batch.black_box, batch.images, batch.labels, masks)
+    return run_trial(*given, alternative=SCORING_FILL, generator=Generator(), output=batch.output)

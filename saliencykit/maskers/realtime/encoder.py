@@ -40,6 +40,10 @@ class Features:
         logits = None if self.logits is None else self.logits[index]
         return Features(tuple(m[index] for m in self.maps), logits, self.size)
 
+    def logits_of(self, black_box: BlackBox, images: Images) -> Logits:
+        """The logits of the images: of the encoder's own pass, else by a query."""
+        return black_box(images) if self.logits is None else self.logits
+
 
 class Encoder(nn.Module, ABC):
     """From images to feature maps at several scales.
