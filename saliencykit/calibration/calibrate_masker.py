@@ -17,14 +17,15 @@ from saliencykit.core.masker_output import MaskerOutput, ranked
 from saliencykit.core.metric import Sample
 from saliencykit.core.output import probability
 from saliencykit.data.dataset import Dataset
-from saliencykit.maskers.certified import (
+from saliencykit.maskers.certificate import (
     AREAS,
     Certificate,
-    Certified,
     Likeness,
+    area_inputs,
     log_odds,
     steps_of,
 )
+from saliencykit.maskers.certified import Certified
 from saliencykit.maskers.image_statistics import SHARPNESS, image_statistics
 from saliencykit.networks.model_fingerprint import fingerprint
 from saliencykit.registry.coerce import as_alternative, as_black_box, as_masker, trained_masker
@@ -33,9 +34,8 @@ from saliencykit.runs.batch_runner import run_batch
 _MODELED = 3  # every third image shows what to expect; the others bound the error
 _LIKE = 0.975  # of like images, by each of two groups of statistics
 _RIDGE = 1e-3
-_MARGINS = torch.linspace(
-    -20, 40, 3001, dtype=torch.float64, device="cpu"
-)  # the last one: the whole image
+# the last one: the whole image
+_MARGINS = torch.linspace(-20, 40, 3001, dtype=torch.float64, device="cpu")
 
 
 def calibrate(
@@ -129,18 +129,13 @@ def calibrate(
 @dataclass(frozen=True)
 class _Row:
     """What was measured on one image: the masker's own area, p(class), which of `AREAS` keep
-    enough, and the image's statistics.
+    enough, and the statistics; on the CPU.
     """
 
-    own: float
-    probability: float
-    enough: tuple[bool, ...]
+    own: Tensor
+    probability: Tensor
+    enough: Tensor
     statistics: Tensor
-
-    @property
-    def needed(self) -> float:
-        """The least area that keeps enough; the whole image always does."""
-        return AREAS[self.enough.index(True)]
 
 
 @final
@@ -175,93 +170,66 @@ class _Measurement:
         whole = probability(logits, labels, self.black_box.output)
         own = output.mask.mean((1, 2, 3))
         statistics = image_statistics(images, logits)
-        return [
-            _Row(
-                float(own[row]),
-                float(whole[row]),
-                self._enough(images[row], labels[row], _row_of(output, row), float(whole[row])),
-                statistics[row],
-            )
-            for row in range(len(images))
-        ]
+        own, whole = (values.double().cpu() for values in (own, whole))
+        values = [self._kept(images[row], labels[row], output, row) for row in range(len(images))]
+        kept = torch.stack(values) >= self.keep * whole[:, None]
+        every = torch.cat([kept, torch.ones_like(kept[:, :1])], 1)  # the whole image always is
+        return [_Row(*row) for row in zip(own, whole, every, statistics, strict=True)]
 
-    def _enough(
-        self, image: Tensor, label: Tensor, output: MaskerOutput, whole: float
-    ) -> tuple[bool, ...]:
-        """Which of `AREAS` keep enough."""
-        masks = output.nested(AREAS[:-1])[0][:, None]
+    def _kept(self, image: Tensor, label: Tensor, output: MaskerOutput, row: int) -> Tensor:
+        """p(class) of each of `AREAS` but the whole image."""
+        attributions = output.attributions
+        one = MaskerOutput(
+            output.mask[row : row + 1],
+            None if attributions is None else attributions[row : row + 1],
+        )
+        masks = one.nested(AREAS[:-1])[0][:, None]
         generator = Generator().manual_seed(self.seed)
         with torch.no_grad():
             kept = self.fill.edit(image.expand(len(masks), -1, -1, -1), masks, generator)
             answers = self.black_box(kept)
         values = probability(answers, label.expand(len(masks)), self.black_box.output)
-        return (*(values >= self.keep * whole).tolist(), True)
-
-
-def _row_of(output: MaskerOutput, row: int) -> MaskerOutput:
-    attributions = output.attributions
-    return MaskerOutput(
-        output.mask[row : row + 1],
-        None if attributions is None else attributions[row : row + 1],
-    )
+        return values.double().cpu()
 
 
 def _certificate(
     rows: list[_Row], keep: float, level: float, alternative: str, mark: str | None
 ) -> Certificate:
-    modeled, held = rows[::_MODELED], [row for i, row in enumerate(rows) if i % _MODELED]
-    if len(held) < max(fewest_images(level), 10):
+    if len(rows) - -(-len(rows) // _MODELED) < max(fewest_images(level), 10):
         raise InputError(
             f"calibrate has {len(rows)} images that can be used; a level of {level:g} takes at "
             f"least {-(-max(fewest_images(level), 10) * 3 // 2)}."
         )
-    slope = _regression(modeled)
-    margin = _margin(held, slope, level)
-    models, others = (torch.stack([row.statistics for row in part]) for part in (modeled, held))
-    sharpness = Likeness.of(models[:, SHARPNESS], others[:, SHARPNESS], _LIKE)
-    rest = slice(SHARPNESS.stop, None)
+    own, p, enough, statistics = (
+        torch.stack([getattr(row, name) for row in rows])
+        for name in ("own", "probability", "enough", "statistics")
+    )
+    modeled = torch.arange(len(rows), device="cpu") % _MODELED == 0
+    # the least area that keeps enough
+    needed = own.new_tensor(AREAS)[enough.int().argmax(1)]
+    inputs = area_inputs(own, p)
+    slope = _regression(inputs[modeled], log_odds(needed[modeled]))
+    wanted = torch.sigmoid((inputs[~modeled] @ slope)[:, None] + _MARGINS)
+    failures = ~enough[~modeled].gather(1, steps_of(wanted))
+    groups = [statistics[:, : SHARPNESS.stop], statistics[:, SHARPNESS.stop :]]
+    sharpness, look = (Likeness.of(each[modeled], each[~modeled], _LIKE) for each in groups)
+    a, b, c = slope.tolist()
     certificate = Certificate(
         keep=keep,
         level=level,
         alternative=alternative,
         images=len(rows),
         mean_area=1.0,
-        slope=slope,
-        margin=margin,
+        slope=(a, b, c),
+        margin=float(_MARGINS[controlled_size(failures, level)]),
         sharpness=sharpness,
-        look=Likeness.of(models[:, rest], others[:, rest], _LIKE),
+        look=look,
         fingerprint=mark,
     )
-    return certificate.with_mean_area(
-        torch.tensor([row.own for row in rows], device="cpu"),
-        torch.tensor([row.probability for row in rows], device="cpu"),
-    )
+    return certificate.with_mean_area(own, p)
 
 
-def _margin(rows: list[_Row], slope: tuple[float, float, float], level: float) -> float:
-    """What is to be added to the expected log-odds."""
-    expected = [sum(a * x for a, x in zip(slope, _inputs(row), strict=True)) for row in rows]
-    wanted = torch.sigmoid(
-        torch.tensor(expected, dtype=torch.float64, device="cpu")[:, None] + _MARGINS
-    )
-    enough = torch.tensor([row.enough for row in rows], device="cpu")
-    failures = ~enough.gather(1, steps_of(wanted))
-    return float(_MARGINS[controlled_size(failures, level)])
-
-
-def _inputs(row: _Row) -> tuple[float, float, float]:
-    values = log_odds(
-        torch.tensor([row.own, row.probability], dtype=torch.float64, device="cpu")
-    ).tolist()
-    return 1.0, values[0], values[1]
-
-
-def _regression(rows: list[_Row]) -> tuple[float, float, float]:
-    """Least squares of the needed area's log-odds, with a small ridge: a masker's areas may all be
-    equal.
-    """
-    inputs = torch.tensor([_inputs(row) for row in rows], dtype=torch.float64, device="cpu")
-    target = log_odds(torch.tensor([row.needed for row in rows], dtype=torch.float64, device="cpu"))
-    ridge = _RIDGE * len(rows) * torch.eye(3, dtype=torch.float64, device="cpu")
-    a, b, c = torch.linalg.solve(inputs.T @ inputs + ridge, inputs.T @ target).tolist()
-    return a, b, c
+def _regression(inputs: Tensor, target: Tensor) -> Tensor:
+    """Least squares, with a small ridge: a masker's areas may all be the same."""
+    ridge = _RIDGE * len(inputs) * torch.eye(3, dtype=torch.float64, device="cpu")
+    return torch.linalg.solve(inputs.T @ inputs + ridge, inputs.T @ target)

@@ -17,7 +17,8 @@ from saliencykit.core.masker import Masker, TrainedMaskerFactory
 from saliencykit.core.metric import Metric
 from saliencykit.core.objective import Objective, Term
 from saliencykit.core.output import Output
-from saliencykit.maskers.certified import FORMAT, Certificate, Certified, CertifiedMethod
+from saliencykit.maskers.certificate import Certificate
+from saliencykit.maskers.certified import FORMAT, Certified, CertifiedMethod
 from saliencykit.maskers.realtime.realtime_masker import RealTimeMasker
 from saliencykit.registry.listing import list_models
 from saliencykit.registry.manager import KINDS, Kind, did_you_mean, registry, short_name

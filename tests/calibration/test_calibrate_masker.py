@@ -14,7 +14,8 @@ from saliencykit.alternatives import Blur
 from saliencykit.calibration import calibrate
 from saliencykit.core import MaskerOutput, probability, run_trial
 from saliencykit.maskers import CenterBox
-from saliencykit.maskers.certified import AREAS, NO_GUARANTEE, Certified, nested_steps
+from saliencykit.maskers.certificate import AREAS
+from saliencykit.maskers.certified import NO_GUARANTEE, Certified, nested_steps
 from saliencykit.maskers.image_statistics import image_statistics
 from saliencykit.registry.coerce import as_masker
 from saliencykit.testing import Counting, PlantedEvidence

@@ -2,7 +2,6 @@
 
 import copy
 import hashlib
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,13 +20,15 @@ from saliencykit.core.types import Images, Labels, Logits, Mask
 from saliencykit.maskers.realtime.encoder import Features, TrunkEncoder
 from saliencykit.maskers.realtime.masker_file import read_network, write_network
 from saliencykit.maskers.realtime.masking_network import MaskingNetwork
+from saliencykit.maskers.realtime.model_binding import (
+    bound_network,
+    read_head,
+    warn_of_other_weights,
+)
 from saliencykit.maskers.realtime.onnx_export import export_onnx
 from saliencykit.maskers.realtime.pretrained_encoder import PretrainedEncoder
 from saliencykit.maskers.realtime.selector import ClassFilters
-from saliencykit.networks.classifier_head import class_weights, find_classifier_head
-from saliencykit.networks.feature_pyramid import feature_pyramid
 from saliencykit.networks.model_fingerprint import count_values, fingerprint
-from saliencykit.networks.module_layers import module_of
 from saliencykit.networks.structure_cache import state_of
 
 
@@ -83,7 +84,7 @@ class RealTimeMasker(Masker):
         bound = replace(self, metadata=metadata)
         selector = self.network.selector
         if isinstance(selector, ClassFilters) and not selector.weight.any():  # as a file has them
-            _read_head(self.network, black_box)
+            read_head(self.network, black_box)
         bound._cache.update({"black box": black_box, "state": _state(black_box)})
         return bound
 
@@ -119,7 +120,8 @@ class RealTimeMasker(Masker):
             if held is not None and _same_classes(held, black_box):
                 masker._follow_black_box()
                 return masker
-        self._cache["bound"] = bound = _with_head_of(self, black_box)
+        network = bound_network(self.network, black_box, self.metadata)
+        self._cache["bound"] = bound = replace(self, network=network).bind(black_box)
         return bound
 
     def one_pass(self, black_box: BlackBox, images: Images) -> tuple[Masker, Logits]:
@@ -130,11 +132,8 @@ class RealTimeMasker(Masker):
             images: (B, C, H, W) on its device.
         """
         features = self.encode(black_box, images)
-        logits = features.logits
-        if logits is None:
-            with torch.no_grad():
-                logits = black_box(images)
-        return _WithFeatures(self, features), logits
+        with torch.no_grad():
+            return _WithFeatures(self, features), features.logits_of(black_box, images)
 
     @property
     def fit_options(self) -> Mapping[str, object]:
@@ -232,7 +231,7 @@ class RealTimeMasker(Masker):
                 self._cache[key] = optimized, reader
             optimized, read = self._cache[key]
             features = read(images)
-            logits = optimized(images) if features.logits is None else features.logits
+            logits = features.logits_of(optimized, images)
             if labels is None:
                 labels = logits.argmax(1)
             else:
@@ -269,8 +268,8 @@ class RealTimeMasker(Masker):
         state = _state(self.black_box)
         if state == self._cache["state"]:
             return
-        _warn_of_other_weights(self.metadata, self.black_box)
-        _read_head(self.network, self.black_box)
+        warn_of_other_weights(self.metadata, self.black_box)
+        read_head(self.network, self.black_box)
         for key in set(self._cache) - {"black box", "state", "bound"}:
             self._cache.pop(key, None)
         self._cache["state"] = state
@@ -367,70 +366,5 @@ def _same_classes(held: BlackBox, black_box: BlackBox) -> bool:
     return held is black_box or (same and held.against == black_box.against)
 
 
-def _with_head_of(masker: RealTimeMasker, black_box: BlackBox) -> RealTimeMasker:
-    """A copy bound to the black box, with class filters from its head."""
-    _warn_of_other_weights(masker.metadata, black_box)
-    masker = replace(masker, network=copy.deepcopy(masker.network))
-    encoder, selector = masker.network.encoder, masker.network.selector
-    if isinstance(encoder, TrunkEncoder):
-        names = dict(module_of(black_box).named_modules())
-        if any(feature_map.name not in names for feature_map in encoder.feature_maps):
-            _find_layers_again(masker.network, black_box, masker.metadata.get("size"))
-    _read_head(masker.network, black_box)
-    if black_box.against is not None:
-        if not isinstance(selector, ClassFilters):
-            raise InputError(
-                "this masker's class selector has no filters to contrast; use masker='cam'."
-            )
-        selector.against = black_box.against
-    return masker.bind(black_box)
-
-
-def _warn_of_other_weights(metadata: Mapping[str, Any], black_box: BlackBox) -> None:
-    expected, got = metadata.get("fingerprint"), fingerprint(black_box)
-    # a black box that does not expose its module has no fingerprint
-    if None not in (expected, got) and expected != got:
-        warnings.warn(
-            f"this masker was trained for another model than {black_box!r} (the weights differ); "
-            "its masks may be meaningless. Train a masker for it with fit(model, images).",
-            stacklevel=4,
-        )
-
-
-def _read_head(network: MaskingNetwork, black_box: BlackBox) -> None:
-    """Class filters that belong to the classifier."""
-    selector = network.selector
-    if isinstance(selector, ClassFilters) and not selector.trained:
-        layer, output = selector.layer or "", black_box.output
-        selector.read_from(*class_weights(module_of(black_box), layer, output))
-        network.to(black_box.device)
-
-
 def _state(black_box: BlackBox) -> list[Any] | None:
     return None if black_box.module is None else state_of(black_box.module)
-
-
-def _find_layers_again(network: MaskingNetwork, black_box: BlackBox, size: Any) -> None:
-    """Find the same layers under other names, as in torchvision's and timm's forms of one
-    architecture.
-    """
-    encoder, selector = network.encoder, network.selector
-    if not isinstance(encoder, TrunkEncoder) or not isinstance(selector, ClassFilters) or not size:
-        return
-    probe = torch.full(
-        (2, 3, int(size[0]), int(size[1])), 0.5, device=black_box.device, dtype=torch.float32
-    )
-    probe[1, :, : probe.shape[2] // 2] = 0.2
-    head = find_classifier_head(black_box, probe)
-    feature_maps = feature_pyramid(black_box, probe, encoder.sides[0], head.feature_map)
-    shapes = [
-        [(feature_map.channels, feature_map.side) for feature_map in maps]
-        for maps in (feature_maps, encoder.feature_maps)
-    ]
-    if shapes[0] != shapes[1] or head.exact == selector.trained:
-        expected = ", ".join(feature_map.name for feature_map in encoder.feature_maps)
-        raise InputError(
-            f"{black_box!r} lacks layers that this masker was trained on: {expected}. Train a "
-            "masker for it with fit(model, images)."
-        )
-    encoder.feature_maps, selector.layer = feature_maps, head.layer

@@ -153,12 +153,10 @@ class ClassFilters(ClassSelector):
 
     def forward(self, coarse: Tensor, labels: Labels) -> Tensor:
         """The logit of the gate; see `ClassSelector.forward`."""
-        against = self.against
-        responses = (
-            self.responses(coarse, labels)
-            if against is None
-            else self.contrasts(coarse, labels, against)
-        )
+        if self.against is None:
+            responses = self.responses(coarse, labels)
+        else:
+            responses = self.contrasts(coarse, labels, self.against)
         return self.log_scale.exp() * (responses - self.log_threshold.exp())
 
     def class_logits(self, coarse: Tensor) -> Logits:
