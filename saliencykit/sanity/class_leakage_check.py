@@ -146,17 +146,8 @@ def class_leakage(
         Encode Predictions in their Interpretations", section 3; Puli et al. 2024, "Explanations
         that reveal all through the definition of encoding". The probe and its bounds are ours.
     """
-    checked = CheckedMasker.of(
-        "class_leakage",
-        model,
-        masker,
-        images,
-        labels,
-        seed,
-        batch_size,
-        on_stage,
-        at_least=_MIN_IMAGES,
-    )
+    given = (model, masker, images, labels, seed, batch_size, on_stage)
+    checked = CheckedMasker.of("class_leakage", *given, at_least=_MIN_IMAGES)
     num_classes, own = checked.black_box.num_classes, checked.labels
     if num_classes < 3 or classes < 3:
         raise InputError(
@@ -176,9 +167,7 @@ def class_leakage(
             f"{_MIN_IMAGES}: {next(iter(absent.failures))}"
         )
     frequent = [c for c, n in Counter(own[present.known].tolist()).items() if n >= _FOLDS]
-    shared = present.known & torch.isin(
-        own, torch.tensor(frequent, dtype=torch.int64, device="cpu")
-    )
+    shared = present.known & torch.isin(own, own.new_tensor(frequent))
     other, shown = leakage(absent.values[known], wrong[known], cells=cells, seed=seed), None
     if int(shared.sum()) >= _MIN_IMAGES and len(frequent) > 1:
         shown = leakage(present.values[shared], own[shared], cells=cells, seed=seed)
@@ -225,21 +214,15 @@ def leakage(masks: Mask, classes: Labels, *, cells: int, seed: int = 0) -> Leaka
 def _candidates(own: Labels, num_classes: int, count: int, seed: int) -> Labels:
     """The most frequent classes, then random others."""
     frequent = [label for label, _ in Counter(own.tolist()).most_common(count)]
-    order = torch.randperm(
-        num_classes, generator=Generator().manual_seed(seed), device="cpu"
-    ).tolist()
+    generator = Generator().manual_seed(seed)
+    order = torch.randperm(num_classes, generator=generator, device="cpu").tolist()
     return torch.tensor(list(dict.fromkeys(frequent + order))[:count], device="cpu")
 
 
 def _absent(own: Labels, candidates: Labels, seed: int) -> Labels:
     """For each image one of the candidates that is not its own class, all equally likely."""
-    drawn = torch.rand(
-        len(own),
-        len(candidates),
-        generator=Generator().manual_seed(seed),
-        dtype=torch.float32,
-        device="cpu",
-    )
+    shape, generator = (len(own), len(candidates)), Generator().manual_seed(seed)
+    drawn = torch.rand(shape, generator=generator, dtype=torch.float32, device="cpu")
     return candidates[drawn.masked_fill(own[:, None] == candidates, -1).argmax(1)]
 
 

@@ -88,10 +88,8 @@ def _predict(train: Tensor, targets: Tensor, test: Tensor, count: int) -> Tensor
     train, test = (train - mean) * scale, (test - mean) * scale
     with torch.inference_mode(False), torch.enable_grad():
         train, targets = train.clone(), targets.clone()
-        weights = torch.zeros(
-            train.shape[1], count, dtype=torch.float64, requires_grad=True, device="cpu"
-        )
-        bias = torch.zeros(count, dtype=torch.float64, requires_grad=True, device="cpu")
+        weights = train.new_zeros(train.shape[1], count, requires_grad=True)
+        bias = train.new_zeros(count, requires_grad=True)
         optimizer = torch.optim.LBFGS(
             [weights, bias],
             max_iter=_STEPS,

@@ -141,9 +141,8 @@ class CheckedMasker:
             if isinstance(error, GradientError):
                 raise error
             failures[reason_of(error)] += 1
-            return torch.full(
-                (1, 1, *self.images.shape[2:]), float("nan"), dtype=torch.float32, device="cpu"
-            )
+            shape = (1, 1, *self.images.shape[2:])
+            return torch.full(shape, float("nan"), dtype=torch.float32, device="cpu")
 
         for first in range(0, total, self.batch_size):
             last = min(first + self.batch_size, total)

@@ -8,7 +8,6 @@ from typing import Any, ClassVar, final
 
 import torch
 
-from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import InputError
 from saliencykit.core.masker import Masker
 from saliencykit.core.types import Images, Labels, Mask
@@ -152,18 +151,13 @@ def model_randomization(
         raise InputError(f"model_randomization(steps={steps}) takes a number of steps >= 1.")
     trained = as_masker(masker).fit_options
     least = 2 if trained is None or training_data is not None else _MIN_IMAGES
-    intact = CheckedMasker.of(
-        "model_randomization",
-        model,
-        masker,
-        images,
-        labels,
-        seed,
-        batch_size,
-        on_stage,
-        at_least=least,
+    given = (model, masker, images, labels, seed, batch_size, on_stage)
+    intact = CheckedMasker.of("model_randomization", *given, at_least=least)
+    other = (
+        randomized(intact.black_box, intact.images, randomize, seed)
+        if random_model is None
+        else as_black_box(random_model)
     )
-    other = _other_model(intact, random_model, randomize)
     if trained is not None and training_data is None:
         training_data = images[torch.arange(len(images), device="cpu") % _EVERY != 0]
         intact = replace(intact, images=images[::_EVERY], labels=intact.labels[::_EVERY])
@@ -192,14 +186,6 @@ def model_randomization(
         missing=dict(Counter(masks.failures) + Counter(again.failures) + Counter(changed.failures)),
         passed=None if unclear else not too_similar,
     )
-
-
-def _other_model(
-    intact: CheckedMasker, random_model: object | None, randomize: Randomize
-) -> BlackBox:
-    if random_model is not None:
-        return as_black_box(random_model)
-    return randomized(intact.black_box, intact.images, randomize, intact.seed)
 
 
 def _estimates(masks: Mask, again: Mask, changed: Mask, seed: int) -> dict[str, Estimate]:

@@ -4,11 +4,11 @@ import warnings
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, TypeGuard
 
 import torch
-from PIL.Image import Image
 
 from saliencykit._version import __version__
 from saliencykit.core import checks, rng
@@ -16,17 +16,16 @@ from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of
 from saliencykit.core.errors import InputError
-from saliencykit.core.geometry import Geometry
 from saliencykit.core.map_placement import resize_maps
 from saliencykit.core.masker import Masker
 from saliencykit.core.objective import run_trial
 from saliencykit.core.types import Images
-from saliencykit.data.images import as_images
 from saliencykit.data.label_lookup import class_index_by_name, plain_label
 from saliencykit.explanation.result import Explanation
 from saliencykit.registry.coerce import as_alternative, as_black_box, as_masker, trained_masker
 from saliencykit.runs.batch_runner import memory_advice
-from saliencykit.video.frame import Frame, as_frames, paced
+from saliencykit.video.frame import as_frames, paced
+from saliencykit.video.frame_batches import PreparedFrame, frame_batches, prepared_frames
 from saliencykit.video.label_tracker import LabelTracker
 from saliencykit.video.prefetch import prefetch as prefetched
 from saliencykit.video.reader import Clip
@@ -126,81 +125,20 @@ def explain_frames(
         smoothing=Smoothing(smoothing),
         seed=seed,
     )
-    ready = _prepared(
+    ready = prepared_frames(
         paced(as_frames(frames), fps), black_box, inputs, isinstance(model, BlackBox | str)
     )
-    batches = prefetched(_batched(ready, batch_size), prefetch, "saliencykit-read")
-    return _one_by_one(prefetched(_explained(explain, batches), prefetch, "saliencykit-explain"))
+    batches = prefetched(frame_batches(ready, batch_size), prefetch, "saliencykit-read")
 
+    def explained() -> Iterator[list[Explanation]]:
+        with closing(batches):
+            yield from map(explain, batches)
 
-@dataclass(frozen=True)
-class _PreparedFrame:
-    """A frame at the model's input size."""
+    def one_by_one() -> Generator[Explanation, None, None]:
+        with closing(prefetched(explained(), prefetch, "saliencykit-explain")) as groups:
+            yield from chain.from_iterable(groups)
 
-    frame: Frame
-    images: Images
-    kind: Literal["raw", "normalized"]
-    image: Image | None
-    geometry: Geometry | None
-
-
-def _prepared(
-    frames: Iterable[Frame],
-    black_box: BlackBox,
-    inputs: Literal["auto", "raw", "normalized"],
-    given_black_box: bool,
-) -> Iterator[_PreparedFrame]:
-    kind: Literal["raw", "normalized"] | None = None
-    for frame in frames:
-        try:
-            read = as_images(frame.image, black_box, inputs=inputs, given_black_box=given_black_box)
-        except InputError as error:
-            raise InputError(f"frame {frame.index}: {error}") from error
-        if len(read) != 1:
-            raise InputError(
-                f"frame {frame.index} contains {len(read)} images; a frame is one: iterate over "
-                "them."
-            )
-        kind = read.inputs if kind is None else kind
-        if read.inputs != kind:
-            raise InputError(
-                f"frame {frame.index} contains {read.inputs} pixels and the frames before it "
-                f"{kind}; give inputs=..."
-            )
-        yield _PreparedFrame(frame, read.images, kind, read.source_images[0], read.geometries[0])
-
-
-def _batched(ready: Iterable[_PreparedFrame], size: int) -> Iterator[list[_PreparedFrame]]:
-    """Batches of up to `size` frames of one shape and dtype."""
-    held: list[_PreparedFrame] = []
-    for one in ready:
-        if held and (
-            one.images.shape != held[0].images.shape or one.images.dtype != held[0].images.dtype
-        ):
-            yield held
-            held = []
-        held.append(one)
-        if len(held) == size:
-            yield held
-            held = []
-    if held:
-        yield held
-
-
-def _explained(
-    explain: "_Explainer", batches: Generator[list[_PreparedFrame], None, None]
-) -> Iterator[list[Explanation]]:
-    with closing(batches):
-        for batch in batches:
-            yield explain(batch)
-
-
-def _one_by_one(
-    groups: Generator[list[Explanation], None, None],
-) -> Generator[Explanation, None, None]:
-    with closing(groups):
-        for group in groups:
-            yield from group
+    return one_by_one()
 
 
 @dataclass
@@ -217,12 +155,12 @@ class _Explainer:
     started: bool = False
     fast: dict[Any, BlackBox] = field(default_factory=dict)
 
-    def __call__(self, batch: list[_PreparedFrame]) -> list[Explanation]:
+    def __call__(self, batch: list[PreparedFrame]) -> list[Explanation]:
         advice = memory_advice(self.black_box.device, name_of(self.masker), len(batch))
         with rng.isolated(self.black_box.device), torch.no_grad(), advice:
             return self._explain(batch)
 
-    def _explain(self, batch: list[_PreparedFrame]) -> list[Explanation]:
+    def _explain(self, batch: list[PreparedFrame]) -> list[Explanation]:
         if not self.started:
             self._start(batch[0].kind)
         images = torch.cat([one.images for one in batch]).to(self.black_box.device)
@@ -246,13 +184,8 @@ class _Explainer:
                 black_box, images, labels, parts["mask"], alternative=self.fill, generator=generator
             )
             parts |= {"preserved": trial.preserved, "destroyed": trial.destroyed}
-        for key, value in (
-            ("attributions", found.attributions),
-            ("standard_error", found.standard_error),
-        ):
-            if value is not None:
-                parts[key] = value
-        parts = {key: value.detach().cpu() for key, value in parts.items()}
+        maps = {"attributions": found.attributions, "standard_error": found.standard_error}
+        parts = {k: v.detach().cpu() for k, v in (parts | maps).items() if v is not None}
         names = None if self.black_box.class_names is None else tuple(self.black_box.class_names)
         return [
             Explanation(
@@ -281,7 +214,7 @@ class _Explainer:
             self.fast = {key: self.black_box.optimized_for(images)}
         return self.fast[key]
 
-    def _provenance(self, one: _PreparedFrame, cut: bool) -> dict[str, Any]:
+    def _provenance(self, one: PreparedFrame, cut: bool) -> dict[str, Any]:
         time = one.frame.time
         return {
             "saliencykit": __version__,
@@ -318,13 +251,9 @@ def _check_arguments(
         raise InputError(
             f"explain_frames(smoothing={smoothing!r}): must be in [0, 1); 0 disables it."
         )
-    if not (
-        type(batch_size) is int and batch_size >= 1 and type(prefetch) is int and prefetch >= 0
-    ):
-        raise InputError(
-            f"explain_frames(batch_size={batch_size!r}, prefetch={prefetch!r}): must be integers, "
-            "batch_size >= 1 and prefetch >= 0."
-        )
+    for name, value, least in (("batch_size", batch_size, 1), ("prefetch", prefetch, 0)):
+        if type(value) is not int or value < least:
+            raise InputError(f"explain_frames({name}={value!r}): must be an integer >= {least}.")
     checks.seed(seed, "explain_frames")
 
 
