@@ -7,7 +7,7 @@ import torch
 from torch import Generator, Tensor
 
 from saliencykit.core.alternative import Alternative
-from saliencykit.core.errors import InputError
+from saliencykit.core.checks import numbers
 from saliencykit.core.types import Images, Mask
 
 
@@ -40,16 +40,16 @@ class Blur(Alternative):
 
     def __post_init__(self) -> None:
         """Check sigma."""
-        if not 0 < self.sigma < float("inf"):
-            raise InputError(
-                f"Blur(sigma={self.sigma}): sigma must be > 0, in pixels if >= 1, else a fraction "
-                "of the shorter side."
-            )
+        numbers(self, "(0, inf)", "sigma")
 
     def fill(self, images: Images, generator: Generator, mask: Mask | None = None) -> Images:
         """The blurred images; `generator` and `mask` are not used."""
-        sigma = self.sigma if self.sigma >= 1 else self.sigma * min(images.shape[2:])
-        return gaussian_blur(images, sigma)
+        return gaussian_blur(images, in_pixels(self.sigma, images))
+
+
+def in_pixels(sigma: float, images: Images) -> float:
+    """A width from 1 on is in pixels, below it a fraction of the shorter side."""
+    return sigma if sigma >= 1 else sigma * min(images.shape[2:])
 
 
 def gaussian_blur(images: Images, sigma: float) -> Images:
@@ -76,10 +76,7 @@ def _smoother(side: int, sigma: float, like: Tensor) -> Tensor:
     offsets = torch.arange(-reach, reach + 1, dtype=torch.float64, device="cpu")
     weights = torch.exp(-0.5 * (offsets / sigma) ** 2)
     weights /= weights.sum()
-    sources = (
-        torch.arange(side, device="cpu")[:, None] + torch.arange(-reach, reach + 1, device="cpu")
-    ).clamp(0, side - 1)
-    matrix = torch.zeros(side, side, dtype=torch.float64, device="cpu").scatter_add_(
-        1, sources, weights.expand(side, -1)
-    )
+    places = torch.arange(side, device="cpu")[:, None] + offsets.long()
+    matrix = torch.zeros(side, side, dtype=torch.float64, device="cpu")
+    matrix.scatter_add_(1, places.clamp(0, side - 1), weights.expand(side, -1))
     return matrix.to(dtype=like.dtype, device=like.device)

@@ -6,10 +6,9 @@ from typing import final
 import torch
 from torch import Generator, Tensor
 
-from saliencykit.alternatives.blur import gaussian_blur
+from saliencykit.alternatives.blur import gaussian_blur, in_pixels
 from saliencykit.core.alternative import Alternative
-from saliencykit.core.checks import whole_numbers
-from saliencykit.core.errors import InputError
+from saliencykit.core.checks import numbers, whole_numbers
 from saliencykit.core.types import Images, Mask
 
 
@@ -49,15 +48,11 @@ class BlurPyramid(Alternative):
     def __post_init__(self) -> None:
         """Check the numbers."""
         whole_numbers(self, "levels", least=2)
-        if not 0 < self.sigma < float("inf"):
-            raise InputError(
-                f"BlurPyramid(sigma={self.sigma}): sigma must be > 0, in pixels if >= 1, else a "
-                "fraction of the shorter side."
-            )
+        numbers(self, "(0, inf)", "sigma")
 
     def fill(self, images: Images, generator: Generator, mask: Mask | None = None) -> Images:
         """The widest blur, for a mask of 0; `generator` and `mask` are not used."""
-        return gaussian_blur(images, self._widest(images))
+        return gaussian_blur(images, in_pixels(self.sigma, images))
 
     def edit(self, images: Images, mask: Mask, generator: Generator) -> Images:
         """The images, blurred more where the mask is lower; `generator` is not used."""
@@ -67,16 +62,13 @@ class BlurPyramid(Alternative):
         """The images from the widest blur to none, sigma in equal steps, (B, levels, C, H, W),
         without gradient.
         """
-        widest = self._widest(images)
+        widest = in_pixels(self.sigma, images)
         with torch.no_grad():
             blurs = [
                 gaussian_blur(images, widest * (1 - level / (self.levels - 1)))
                 for level in range(self.levels - 1)
             ]
             return torch.stack([*blurs, images], dim=1)
-
-    def _widest(self, images: Images) -> float:
-        return self.sigma if self.sigma >= 1 else self.sigma * min(images.shape[2:])
 
 
 def between(pyramid: Tensor, masks: Tensor) -> Tensor:

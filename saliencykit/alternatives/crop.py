@@ -7,7 +7,7 @@ import torch
 from torch import Generator
 
 from saliencykit.core.alternative import Alternative
-from saliencykit.core.errors import InputError
+from saliencykit.core.checks import numbers
 from saliencykit.core.geometry import enlarge_boxes, tight_boxes
 from saliencykit.core.types import Images, Mask
 
@@ -43,8 +43,7 @@ class Crop(Alternative):
 
     def __post_init__(self) -> None:
         """Check the threshold."""
-        if not 0 < self.threshold <= 1:
-            raise InputError(f"Crop(threshold={self.threshold}): a threshold must be in (0, 1].")
+        numbers(self, "(0, 1]", "threshold")
 
     def fill(self, images: Images, generator: Generator, mask: Mask | None = None) -> Images:
         """The enlarged crop, or the images if there is no mask."""

@@ -7,7 +7,7 @@ from torch import Generator
 
 from saliencykit.core import rng
 from saliencykit.core.alternative import Alternative, value_range
-from saliencykit.core.errors import InputError
+from saliencykit.core.checks import numbers
 from saliencykit.core.types import Images, Mask
 
 
@@ -43,11 +43,8 @@ class Noise(Alternative):
 
     def __post_init__(self) -> None:
         """Check the numbers."""
-        if not (0 <= self.spread <= 0.5 and 0 <= self.std < float("inf")):
-            raise InputError(
-                f"Noise(spread={self.spread}, std={self.std}): spread must be in [0, 0.5] and "
-                "std must be >= 0."
-            )
+        numbers(self, "[0, 0.5]", "spread")
+        numbers(self, "[0, inf)", "std")
 
     def fill(self, images: Images, generator: Generator, mask: Mask | None = None) -> Images:
         """Color plus noise; depends on the images only through their range and their key."""

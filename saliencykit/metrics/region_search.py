@@ -11,7 +11,6 @@ from torch import Generator, Tensor
 from saliencykit.core import checks
 from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
-from saliencykit.core.errors import InputError
 from saliencykit.core.geometry import enlarge_boxes, inside_boxes, tight_boxes
 from saliencykit.core.output import Meaning, RelativeScores, probability
 from saliencykit.core.query_batches import relative_output
@@ -77,8 +76,7 @@ class RegionSearch:
         """Check the arguments."""
         checks.numbers(self, "(0, 1)", "limit")
         checks.numbers(self, "(0, 0.5]", "resolution")
-        if self.form not in ("mask", "crop"):
-            raise InputError(f"a region has the form 'mask' or 'crop'; got {self.form!r}.")
+        checks.choices(self, "form", ("mask", "crop"))
 
     def queries(self, pixels: int, *, scores: bool = False) -> int:
         """How many queries each image takes.

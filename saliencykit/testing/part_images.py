@@ -79,14 +79,10 @@ def _photo(label: int, size: int, generator: Generator) -> tuple[Tensor, Tensor]
     shape, surface = SHAPES[label // len(SURFACES)], SURFACES[label % len(SURFACES)]
     bench = _bench(size, generator)
     ranges = ((0.32, 0.68), (0.32, 0.68), (0.17, 0.28), (0, 6.28))
-    x, y, radius, angle = (_uniform(low, high, generator) for low, high in ranges)
+    x, y, radius, angle = _between(ranges, generator)
     across, down = _rotated(size, x, y, angle)
     inside = _inside(shape, across / radius, down / radius)
-    metal = (
-        0.35
-        + 0.4 * torch.rand(3, 1, 1, generator=generator, dtype=torch.float32, device="cpu")
-        + 0.15 * (across / radius)
-    )
+    metal = 0.35 + 0.4 * _uniform((3, 1, 1), generator) + 0.15 * (across / radius)
     image = torch.where(inside, metal * _texture(surface, across / radius, down / radius), bench)
     image = _grainy(image, generator)
     return image, inside.to(image.dtype)[None]
@@ -99,15 +95,13 @@ def _grainy(image: Tensor, generator: Generator) -> Tensor:
 
 def _bench(size: int, generator: Generator) -> Tensor:
     """Smooth light and shadow, and up to three screws."""
-    coarse = (
-        torch.rand(1, 3, 4, 4, generator=generator, dtype=torch.float32, device="cpu") * 0.35 + 0.3
-    )
+    coarse = _uniform((1, 3, 4, 4), generator) * 0.35 + 0.3
     bench = F.interpolate(coarse, size=(size, size), mode="bicubic", align_corners=False)[0]
     for _ in range(int(torch.randint(4, (1,), generator=generator, device="cpu"))):
         ranges = ((0.05, 0.95), (0.05, 0.95), (0.03, 0.05))
-        x, y, radius = (_uniform(low, high, generator) for low, high in ranges)
+        x, y, radius = _between(ranges, generator)
         across, down = _rotated(size, x, y, 0.0)
-        screw = torch.rand(3, 1, 1, generator=generator, dtype=torch.float32, device="cpu") * 0.6
+        screw = _uniform((3, 1, 1), generator) * 0.6
         bench = torch.where(across**2 + down**2 < radius**2, screw, bench)
     return bench
 
@@ -134,14 +128,14 @@ def _texture(surface: str, across: Tensor, down: Tensor) -> Tensor:
 def _rotated(size: int, x: float, y: float, angle: float) -> tuple[Tensor, Tensor]:
     grid = (torch.arange(size, device="cpu") + 0.5) / size
     right, down = grid[None, :] - x, grid[:, None] - y
-    cos, sin = (
-        torch.tensor(angle, dtype=torch.float32, device="cpu").cos(),
-        torch.tensor(angle, dtype=torch.float32, device="cpu").sin(),
-    )
+    turn = torch.tensor(angle, dtype=torch.float32, device="cpu")
+    cos, sin = turn.cos(), turn.sin()
     return right * cos + down * sin, down * cos - right * sin
 
 
-def _uniform(low: float, high: float, generator: Generator) -> float:
-    return low + (high - low) * float(
-        torch.rand(1, generator=generator, dtype=torch.float32, device="cpu")
-    )
+def _uniform(shape: tuple[int, ...], generator: Generator) -> Tensor:
+    return torch.rand(shape, generator=generator, dtype=torch.float32, device="cpu")
+
+
+def _between(ranges: Sequence[tuple[float, float]], generator: Generator) -> list[float]:
+    return [low + (high - low) * float(_uniform((1,), generator)) for low, high in ranges]

@@ -87,8 +87,5 @@ def test_a_larger_sigma_leaves_less_detail():
 
 @pytest.mark.parametrize("sigma", [0, -1.0, float("inf"), float("nan")])
 def test_a_sigma_that_is_not_positive_is_refused(sigma):
-    with pytest.raises(
-        InputError,
-        match="sigma must be > 0, in pixels if >= 1, else a fraction of the shorter side",
-    ):
+    with pytest.raises(InputError, match=r"sigma=.*takes a number in \(0, inf\)"):
         Blur(sigma=sigma)

@@ -49,5 +49,5 @@ def test_no_gradient_reaches_the_mask(mask):
 
 @pytest.mark.parametrize("threshold", [0, 1.1, -1, float("nan")])
 def test_a_threshold_out_of_range_is_refused(threshold):
-    with pytest.raises(InputError, match=r"a threshold must be in \(0, 1\]"):
+    with pytest.raises(InputError, match=r"takes a number in \(0, 1\]"):
         Crop(threshold=threshold)

@@ -503,8 +503,8 @@ def test_arguments_that_are_parts_themselves(own):
 
 def test_bad_arguments_name_the_part(own):
     for text, words in [
-        ("blur:sigma=-1", "sigma must be > 0"),
-        ("blur:sigma=wide", "saliencykit/blur could not be created from"),
+        ("blur:sigma=-1", "takes a number in"),
+        ("blur:sigma=wide", r"Blur\(sigma='wide'\) takes a number in"),
         ("blur:radius=3", r"saliencykit/blur has no option 'radius'; its options are sigma"),
         ("blur:1,2,3", "saliencykit/blur takes at most"),
         ("blur:", "'blur:' is not a name"),

@@ -78,10 +78,7 @@ def check_metric(metric: Metric) -> None:
             Case(who).require_a(Metric, metric.for_data(Sample(images, labels)), FOR_DATA)
         truth = black_box.evidence(images, labels)
         noise = torch.rand(truth.shape, generator=seeded(3), dtype=torch.float32, device="cpu")
-        rectangles = tuple(
-            torch.tensor([[1.0, 2.0, 7.0, 8.0]] * n, dtype=torch.float32, device="cpu")
-            for n in (1, 2, 0, 1)
-        )
+        rectangles = tuple(noise.new_tensor([[1.0, 2.0, 7.0, 8.0]] * n) for n in (1, 2, 0, 1))
         for boxes in (None, rectangles):
             for mask in (truth, torch.ones_like(truth), torch.zeros_like(truth), noise):
                 names = _check_scores(metric, Sample(images, labels, boxes), mask, names, who)

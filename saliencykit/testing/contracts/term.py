@@ -121,11 +121,8 @@ def _trial(size: tuple[int, int], dtype: torch.dtype) -> Trial:
     images, labels = PlantedEvidence().examples(6, generator=seeded(1), size=size)
     mask = torch.rand(images[:, :1].shape, generator=seeded(3), dtype=torch.float32, device="cpu")
     mask[0], mask[1], mask[2] = 0, 1, (mask[2] > 0.5).float()
-    scale = torch.tensor([0.0, 1.0, 10.0, 100.0, 1.0, 1.0], dtype=torch.float32, device="cpu")[
-        :, None
-    ]
-    kept, dropped = (
-        torch.randn(2, 6, 4, generator=seeded(2), dtype=torch.float32, device="cpu") * scale
-    ).to(dtype)
-    real = torch.tensor([True, True, True, True, False, False], dtype=torch.float32, device="cpu")
+    scale = mask.new_tensor([0.0, 1.0, 10.0, 100.0, 1.0, 1.0])[:, None]
+    noise = torch.randn(2, 6, 4, generator=seeded(2), dtype=torch.float32, device="cpu")
+    kept, dropped = (noise * scale).to(dtype)
+    real = mask.new_tensor([1, 1, 1, 1, 0, 0])
     return Trial(images.to(dtype), labels, real, mask.to(dtype), kept, dropped)
