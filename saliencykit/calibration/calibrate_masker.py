@@ -232,4 +232,5 @@ def _certificate(
 def _regression(inputs: Tensor, target: Tensor) -> Tensor:
     """Least squares, with a small ridge: a masker's areas may all be the same."""
     ridge = _RIDGE * len(inputs) * torch.eye(3, dtype=torch.float64, device="cpu")
-    return torch.linalg.solve(inputs.T @ inputs + ridge, inputs.T @ target)
+    slope: Tensor = torch.linalg.solve(inputs.T @ inputs + ridge, inputs.T @ target)
+    return slope

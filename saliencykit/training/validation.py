@@ -185,7 +185,7 @@ def _edits(
     generator: Generator,
 ) -> dict[str, Tensor]:
     """Kept and dropped probability of the mask as it is and of its best pixels at each area."""
-    row = {}
+    row = dict[str, Tensor]()
     for name, one in ({"": mask} | {f"_{area}": top(mask, area) for area in AREAS}).items():
         given = (black_box, images, labels, one)
         trial = run_trial(*given, alternative=alternative, generator=generator, output=output)

@@ -208,7 +208,8 @@ class _Gates(Rectifiers):
             before = nonzero if layer.before is None else layer.before
             changes += ((before != after) & nonzero).flatten(1).sum(1).cpu()
             total += nonzero.flatten(1).sum(1).cpu()
-        return (changes / total.clamp_min(1)).to(self.layers[0].outputs.device)
+        fraction: Tensor = changes / total.clamp_min(1)
+        return fraction.to(self.layers[0].outputs.device)
 
 
 @final

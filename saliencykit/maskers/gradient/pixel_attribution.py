@@ -146,7 +146,7 @@ def input_gradient(
         ContractError: The gradient has NaN or infinite values.
     """
     batches = in_batches(batch_size, images, labels)
-    gradient = torch.cat([_one_pass(query, *batch, who) for batch in batches])
+    gradient = torch.cat([_one_pass(query, some, own, who) for some, own in batches])
     if bad := finite_rows(gradient):
         raise ContractError(
             f"{who}: the gradient is NaN or infinite in row {bad[0]} of {len(images)}; "
