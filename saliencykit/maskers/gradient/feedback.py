@@ -178,7 +178,7 @@ class _Gates(Rectifiers):
         if others := self.others | activations_without_rule(logits, _ApplyGates):
             raise InputError(
                 f"{model} has {', '.join(sorted(others))}, which Feedback cannot gate. Use "
-                f"{_INSTEAD}."
+                f"{WITHOUT_LAYERS}."
             )
         if not self.layers:
             raise InputError(
