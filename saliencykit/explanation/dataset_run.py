@@ -48,7 +48,7 @@ class ExplanationsDirectory:
         Args:
             manifest: The settings.
             images: The data set.
-            part: The images that this process answers for.
+            part: The images of this process.
 
         Raises:
             InputError: The directory is of another run, or has rows but no manifest.
@@ -57,11 +57,15 @@ class ExplanationsDirectory:
         if self.describe(manifest, together=part.processes.is_shard):
             return
         remove_file(self.path / "table.csv")  # the last file of a finished run
-        self.blocks.remove_damaged(part.is_mine)
+
+        def is_mine(index: int) -> bool:  # one process prepares for all of a launch
+            return not part.processes.is_shard or part.is_mine(index)
+
+        self.blocks.remove_damaged(is_mine)
         stale = images.stale(
             (row.index, row.name, row.file_key, row.failure)
             for row in self.blocks.rows()
-            if part.is_mine(row.index)
+            if is_mine(row.index)
         )
         self.blocks.drop(stale)
 

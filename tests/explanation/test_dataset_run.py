@@ -37,7 +37,8 @@ def test_the_table_has_the_rows_of_all_processes_in_order(tmp_path):
     assert names == [f"{i}.png" for i in (0, 1, 2, 4, 5)]
 
 
-def test_what_is_not_whole_is_left_out_when_a_run_begins(tmp_path, black_box):
+@pytest.mark.parametrize("processes", [Processes(), Processes(0, 2)])
+def test_what_is_not_whole_is_left_out_when_a_run_begins(processes, tmp_path, black_box):
     folder = ExplanationsDirectory(tmp_path)
     folder.describe(MANIFEST)
     write(folder, 0, 1)
@@ -47,10 +48,23 @@ def test_what_is_not_whole_is_left_out_when_a_run_begins(tmp_path, black_box):
     (tmp_path / "blocks" / "000000003-000000003.jsonl").unlink()
     images = Dataset.open(torch.zeros(5, 3, 8, 8), black_box)
     for _ in range(2):
-        folder.begin(MANIFEST, images, Division(Processes(), 1, 5))
+        folder.begin(MANIFEST, images, Division(processes, 1, 5))
         assert folder.known() == {0: "0.png", 1: "1.png"}
         there = ["000000000-000000001.jsonl", "000000000-000000001.safetensors"]
         assert sorted(path.name for path in (tmp_path / "blocks").iterdir()) == there
+
+
+def test_a_shard_leaves_the_blocks_of_others_as_they_are(tmp_path, black_box):
+    folder = ExplanationsDirectory(tmp_path)
+    folder.describe(MANIFEST | {"batch": 1})
+    for index in range(4):
+        write(folder, index)
+        (tmp_path / "blocks" / f"{index:09}-{index:09}.safetensors").unlink()
+    images, shard = Dataset.open(torch.zeros(4, 3, 8, 8), black_box), Processes(1, 2, is_shard=True)
+    folder.begin(MANIFEST | {"batch": 1}, images, Division(shard, 1, 4))
+    there = [f"{index:09}-{index:09}.jsonl" for index in (0, 2)]
+    assert sorted(path.name for path in (tmp_path / "blocks").iterdir()) == there
+    assert folder.known() == {}
 
 
 def test_a_manifest_takes_more_images_and_nothing_else(tmp_path):
