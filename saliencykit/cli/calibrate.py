@@ -4,8 +4,7 @@ from pathlib import Path
 
 from saliencykit.cli import workflows
 from saliencykit.cli.console import progress, say
-from saliencykit.core.errors import InputError
-from saliencykit.storage.atomic_files import writable
+from saliencykit.cli.options import check_output_file
 
 
 def calibrate(
@@ -35,9 +34,7 @@ def calibrate(
     """
     suffix = ".safetensors" if masker is None or masker.endswith(".safetensors") else ".json"
     output = output or Path(f"certified{suffix}")
-    if output.suffix != suffix:
-        raise InputError(f"--output must end in {suffix} for this masker; got {str(output)!r}.")
-    writable(output.parent)
+    check_output_file(output, suffix)
     workflows.use_idle_cores()
     with progress("calibrating", unit="images") as update:
         certified = workflows.calibrate(

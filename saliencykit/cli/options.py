@@ -22,6 +22,25 @@ def as_label(text: str | None) -> int | str | None:
     return int(text) if text is not None and re.fullmatch(r"-?[0-9]+", text) else text
 
 
+def check_output_file(output: Path, suffix: str = "") -> None:
+    """Check that a file can be written, and create its directory, before minutes of work.
+
+    Args:
+        output: The file.
+        suffix: How its name must end.
+
+    Raises:
+        InputError: It is a directory, ends differently, or nothing can be written there.
+    """
+    if output.is_dir() or (suffix and output.suffix != suffix):
+        kind = f"a file that ends in {suffix}" if suffix else "a file"
+        raise InputError(
+            f"--output must be {kind}; got "
+            f"{str(output)!r}{', a directory' if output.is_dir() else ''}."
+        )
+    writable(output.parent)
+
+
 def training_directory(output: Path) -> Path:
     """The directory for checkpoints, beside the file of weights.
 
@@ -31,12 +50,7 @@ def training_directory(output: Path) -> Path:
     Raises:
         InputError: The name does not suit a weights file, or nothing can be written there.
     """
-    if output.suffix != ".safetensors" or output.is_dir():
-        raise InputError(
-            "--output must be a file that ends in .safetensors; got "
-            f"{str(output)!r}{', a directory' if output.is_dir() else ''}."
-        )
-    writable(output.parent)
+    check_output_file(output, ".safetensors")
     return output.with_name(f"{output.stem}-training")
 
 

@@ -8,8 +8,7 @@ import typer
 
 from saliencykit.cli import workflows
 from saliencykit.cli.console import emit_json, print_table, progress, say
-from saliencykit.core.errors import InputError
-from saliencykit.storage.atomic_files import writable
+from saliencykit.cli.options import check_output_file
 
 _VERDICTS = {
     True: "[green]pass[/green]",
@@ -44,7 +43,8 @@ def sanity_check(
         max_images: Maximum number of images, evenly spaced.
         output: JSON file for all numbers and their intervals.
     """
-    _check_writable(output)
+    if output is not None:
+        check_output_file(output)
     workflows.use_idle_cores()
     started = time.perf_counter()
     with progress("preparing", quiet=as_json) as update:
@@ -68,16 +68,6 @@ def sanity_check(
     print_checks(report)
     what = "finished" if output is None else f"wrote {output}"
     say(f"{what} in {time.perf_counter() - started:.0f} s")
-
-
-def _check_writable(output: Path | None) -> None:
-    if output is None:
-        return
-    if output.is_dir():
-        raise InputError(
-            f"--output is a file, such as sanity.json; {str(output)!r} is a directory."
-        )
-    writable(output.parent)
 
 
 def print_checks(report: "workflows.SanityReport") -> None:

@@ -1,33 +1,24 @@
 """Dataset: images with labels and bounding boxes, in any form, opened once per command."""
 
-import glob
 import os
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain, islice
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, TypeAlias, final
-
-from torch import Tensor
 
 from saliencykit.black_boxes.pixel_range import with_pixel_range
 from saliencykit.core import checks
 from saliencykit.core.black_box import BlackBox
-from saliencykit.core.checks import reason_of
 from saliencykit.core.errors import InputError
 from saliencykit.core.metric import Sample
-from saliencykit.core.types import Mask
-from saliencykit.data.annotations import visible_boxes
 from saliencykit.data.archives import Archives
 from saliencykit.data.batches import Batch, few_images, make_batches
-from saliencykit.data.decoding_budget import DECODING, reduced
 from saliencykit.data.description import describe_source
-from saliencykit.data.file_key import file_key, is_replaced
-from saliencykit.data.image_folder import SUFFIXES
-from saliencykit.data.images import ImageBatch, as_images
-from saliencykit.data.label_lookup import class_index
+from saliencykit.data.file_key import is_replaced
+from saliencykit.data.image_loader import ImageLoader
 from saliencykit.data.loaded_image import LoadedImage
 from saliencykit.data.record import ArchiveImage, Record, unique_names
 from saliencykit.data.sources import Labels, records_of
@@ -90,7 +81,7 @@ class Dataset:
         self.description = description
         self.classes = classes
         self.use_labels = use_labels
-        self.inside = inside
+        self._loader = ImageLoader(black_box, classes, use_labels, inside)
         self._records = records
         self._pending: Iterator[Record] | None = None  # of a pass that `first` has begun
         self._taken: list[Record] = []  # by `first`, not yet by `load`
@@ -206,7 +197,9 @@ class Dataset:
             index, record = task
             kept = self._kept.pop(index, None)
             keep = keep_source is not None and keep_source(index, record.name)
-            return kept if kept is not None and not keep else self._open(index, record, keep)
+            if kept is not None and not keep:
+                return kept
+            return self._loader.load(index, record, keep_source=keep)
 
         tasks = (  # items of a user's data set are read here, in their order and in this thread
             (index, record if self._is_read_later(index, record) else record.fetched())
@@ -275,7 +268,8 @@ class Dataset:
         """
         for index, record in self._ahead():
             if index % step == 0:
-                loaded = self._kept.get(index) or self._open(index, record, keep=False)
+                kept = self._kept.get(index)
+                loaded = kept or self._loader.load(index, record, keep_source=False)
                 self._kept[index] = loaded
                 if loaded.image is not None:
                     yield loaded
@@ -353,50 +347,6 @@ class Dataset:
     def _is_read_later(self, index: int, record: Record) -> bool:
         return index in self._kept or isinstance(record.image, ArchiveImage)
 
-    def _open(self, index: int, record: Record, keep: bool) -> LoadedImage:
-        """The image at the model's size, and its class."""
-        name, record = record.name, record.fetched()
-        key = record.file_key or file_key(record.image)
-        try:
-            if record.failure is not None:
-                raise InputError(record.failure)
-            label = None
-            if self.use_labels and record.label is not None:
-                label = class_index(record.label, self.black_box, self.classes)
-            with DECODING.block():
-                read = as_images(record.image, self.black_box, inputs="raw")
-            if len(read) != 1:
-                raise InputError(f"{name} is {len(read)} images; expected one.")
-            boxes, geometry = record.boxes, read.geometries[0]
-            if boxes is not None and geometry is not None:
-                boxes = visible_boxes(boxes, geometry)
-            source = read.source_images[0] if keep else None
-            if source is not None:
-                source, geometry = reduced(source, geometry)
-            inside = self._evidence_region(record, read)
-            whole = (read.images, label, boxes, geometry, source, inside)
-            return LoadedImage(index, name, *whole, file_key=key)
-        except Exception as error:  # the memory is too small, or a model's `prepare` raises
-            return LoadedImage(index, name, failure=reason_of(error), file_key=key)
-
-    def _evidence_region(self, record: Record, read: ImageBatch) -> Mask | None:
-        """Where the evidence should be, at the model's size: prepared as the image itself is."""
-        path = record.inside
-        if path is None and self.inside is not None:
-            name = PurePosixPath(record.name)
-            places = (self.inside / name.with_suffix(""), self.inside / name.stem)
-            path = next((each for place in places for each in _images_named(place)), None)
-        if path is None or isinstance(path, Tensor):
-            return None if path is None else path[None]
-        with DECODING.block():
-            region = as_images(path, self.black_box, inputs="raw")
-        if region.geometries != read.geometries:
-            raise InputError(
-                f"{path} has another size than {record.name}; a region is an image of the same "
-                "size, white where the evidence should be."
-            )
-        return region.images.mean(1, keepdim=True).clamp(0, 1)
-
     def stale(self, known: Iterable[KnownImage]) -> set[int]:
         """The indices of images whose results are to be computed again: the file was replaced, or
         memory was short.
@@ -438,9 +388,3 @@ def default_num_workers(num_workers: int | None, source: object = None) -> int:
         return _REMOTE_THREADS if num_workers is None else num_workers
     processes = int(os.environ.get("LOCAL_WORLD_SIZE") or 1)  # of a launch, on this machine
     return max(1, min(_MOST_THREADS, (os.cpu_count() or 1) // processes))
-
-
-def _images_named(place: Path) -> list[Path]:
-    """The files of this name with any suffix of an image."""
-    beside = sorted(place.parent.glob(f"{glob.escape(place.name)}.*"))
-    return [path for path in beside if path.suffix.lower() in SUFFIXES]

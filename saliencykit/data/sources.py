@@ -2,28 +2,25 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import numpy as np
-from PIL import Image
 from torch import Tensor
 
 from saliencykit.core.black_box import BlackBox
-from saliencykit.core.checks import name_of
 from saliencykit.core.errors import InputError
-from saliencykit.core.metric import Sample
 from saliencykit.core.regular_file import refuse_special_file
 from saliencykit.data import archives
 from saliencykit.data.annotations import Annotations, annotated, read_annotations
 from saliencykit.data.archives import Archives, archive_paths, archives_below, names_below
+from saliencykit.data.given_items import FORMS, LazyRecords, item_records
 from saliencykit.data.image_files import refuse_url
 from saliencykit.data.image_folder import NoImagesError, folder_records, is_image
 from saliencykit.data.parquet_images import ParquetImages
-from saliencykit.data.record import DatasetItem, Label, Record, split_pair
+from saliencykit.data.record import Label, Record
 from saliencykit.data.table import TABLES, label_of, read_labels, read_table
 from saliencykit.data.tar_archive import TarArchive
 from saliencykit.data.voc_coco import detection_records, is_detection_set, open_detection
@@ -33,11 +30,6 @@ Labels: TypeAlias = str | Path | Mapping[str, Label] | Sequence[Label] | Tensor
 """Labels by image name (a mapping or a table), or one per image in their order."""
 _VALIDATION = Path("CLS-LOC", "val")  # of ImageNet's ILSVRC tree
 _DETECTION = ("voc:", "coco:")
-_FORMS = (
-    "a folder, a CSV or JSON lines file, a tar or Parquet file, 'shards/{000..063}.tar', "
-    "voc:FOLDER, coco:FOLDER,annotations=FILE, or in Python a tensor (N, C, H, W), a list, a torch "
-    "data set or an iterable of images or pairs (image, label)"
-)
 
 
 def is_data_set(text: str) -> bool:
@@ -128,12 +120,15 @@ def records_of(
             )
         if isinstance(source, str | os.PathLike):
             source = open_detection(str(source))
-        some = _of_items(source, black_box, classes, use_labels)
+        if is_detection_set(source):
+            some = detection_records(source, black_box, classes, use_labels=use_labels)
+        else:
+            some = item_records(source)
     if labels is not None and named is None:
         some = _in_order(list(some), labels)
     return (
         replace(some, most=max_images)
-        if isinstance(some, _Lazy)
+        if isinstance(some, LazyRecords)
         else list(islice(some, max_images))
     )
 
@@ -165,17 +160,6 @@ def _edited(
     if objects is None:
         return records
     return _with_boxes(records, objects, black_box, classes)
-
-
-@dataclass(frozen=True)
-class _Lazy:
-    """Records of an iterable, read one at a time; as often as the iterable can be read."""
-
-    items: Iterable[Any]
-    most: int | None = None
-
-    def __iter__(self) -> Iterator[Record]:
-        return islice(_expanded(self.items), self.most)
 
 
 def _named_labels(labels: Labels | None) -> dict[str, Label] | None:
@@ -211,7 +195,7 @@ def _of_path(
     refuse_special_file(path)
     # "" would be the current directory
     if str(source) == "" or (not is_remote(path) and not path.is_dir()):
-        raise InputError(f"{str(source)!r} is not a folder or a table; data must be {_FORMS}.")
+        raise InputError(f"{str(source)!r} is not a folder or a table; data must be {FORMS}.")
     images, objects = path / "Data" / _VALIDATION, None
     if images.is_dir():
         places = (
@@ -240,76 +224,3 @@ def _with_boxes(
             yield from annotated(record, objects(record.name), black_box, classes)
         except InputError as error:
             yield replace(record, failure=str(error))
-
-
-def _of_items(
-    items: Any, black_box: BlackBox, classes: Mapping[str, int] | None, use_labels: bool
-) -> Iterable[Record]:
-    if is_detection_set(items):
-        return detection_records(items, black_box, classes, use_labels=use_labels)
-    if isinstance(items, Sample):
-        items = [items]
-    if isinstance(items, Tensor | np.ndarray) and (items.ndim != 4 or not len(items)):
-        raise InputError(
-            f"data must be {_FORMS}; got {name_of(items)} of shape {tuple(items.shape)}."
-        )
-    if isinstance(items, list | tuple | Tensor | np.ndarray):
-        return list(_expanded(items))
-    if hasattr(items, "__len__") and hasattr(items, "__getitem__"):
-        targets = getattr(items, "targets", None)
-        known = targets if targets is not None and len(targets) == len(items) else None
-        return [
-            Record(str(i), DatasetItem(items, i), None if known is None else _plain(known[i]))
-            for i in range(len(items))
-        ]
-    if isinstance(items, Iterable):
-        return _Lazy(items)
-    raise InputError(f"data must be {_FORMS}; got {name_of(items)}.")
-
-
-def _expanded(items: Iterable[Any]) -> Iterator[Record]:
-    """Samples, batches, pairs and single images, one record per image."""
-    count = 0
-    for number, item in enumerate(items):
-        for record in _of_item(item, number, count):
-            count += 1
-            yield record
-
-
-def _of_item(item: Any, number: int, count: int) -> Iterator[Record]:
-    if isinstance(item, Sample):
-        for row, (image, label) in enumerate(zip(item.images, item.labels.tolist(), strict=True)):
-            name = str(count + row) if item.names is None else item.names[row]
-            boxes = None if item.boxes is None else item.boxes[row]
-            inside = None if item.inside is None else item.inside[row]
-            yield Record(name, image, label, boxes, inside=inside)
-        return
-    try:
-        image, label = split_pair(item)
-    except TypeError as error:
-        raise InputError(f"item {number} of the data is {error}.") from error
-    if isinstance(image, Tensor) and image.ndim == 4:
-        labels = [None] * len(image) if label is None else _batch_labels(label, len(image), number)
-        for row, (one, own) in enumerate(zip(image, labels, strict=True)):
-            yield Record(f"{number}.{row}", one, own)
-    elif isinstance(image, str | bytes | os.PathLike | Tensor | np.ndarray | Image.Image):
-        name = str(image) if isinstance(image, str | os.PathLike) else str(number)
-        yield Record(name, image, label)
-    else:
-        raise InputError(
-            f"item {number} of the data is {name_of(item)}; expected an image, a pair (image, "
-            "label) or a Sample."
-        )
-
-
-def _batch_labels(labels: Any, count: int, number: int) -> list[Label]:
-    given = [labels] if not hasattr(labels, "__len__") else [_plain(each) for each in labels]
-    if len(given) != count:
-        raise InputError(
-            f"item {number} of the data is a batch of {count} images and {len(given)} labels."
-        )
-    return given
-
-
-def _plain(label: Any) -> Any:
-    return label.item() if isinstance(label, Tensor) else label

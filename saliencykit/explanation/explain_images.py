@@ -2,7 +2,7 @@
 
 import time
 import warnings
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal, TypeAlias, final
@@ -28,9 +28,9 @@ from saliencykit.core.masker import Masker
 from saliencykit.core.output import Output
 from saliencykit.core.types import Images, Labels, Logits, Target
 from saliencykit.data.images import ImageBatch, as_images
-from saliencykit.data.label_lookup import class_index_by_name, plain_label
 from saliencykit.explanation.disjoint_regions import explain_regions
 from saliencykit.explanation.doubts import doubts, random_answers
+from saliencykit.explanation.given_labels import label_index, label_lists
 from saliencykit.explanation.query_progress import Progress, reporting
 from saliencykit.explanation.result import Explanation
 from saliencykit.explanation.smallest_regions import (
@@ -167,7 +167,7 @@ def explain(
     fill = as_alternative("blur" if alternative is None else alternative).for_black_box(black_box)
     checks.seed(seed, "explain")
     checks.counts("explain", regions=regions)
-    labels = _label_lists(label, len(batch))
+    labels = label_lists(label, len(batch))
     searches = searches_for(sufficient, destroying, region_form)
     run = _Run(black_box, chosen, batch, labels, regions, fill, verify, seed, repeats, searches)
     counted = reporting(black_box, progress, run.evaluations())
@@ -309,7 +309,9 @@ class _Run:
         chosen = []
         for row, best in zip(rows, logits.argmax(1).tolist(), strict=True):
             wanted = self.labels[row]
-            known = [best if each is None else _index(each, self.black_box, row) for each in wanted]
+            known = [
+                best if each is None else label_index(each, self.black_box, row) for each in wanted
+            ]
             chosen.append(known + known[-1:] * (most - len(known)))
             if self.black_box.against in known:
                 raise InputError(
@@ -360,59 +362,3 @@ def default_masker(black_box: BlackBox, regions: int = 1) -> Masker:
     keeping = ":objective=sufficient" if regions > 1 else ""
     trained = None if black_box.module is None else trained_masker(black_box)
     return trained or as_masker(f"iterative{keeping}" if black_box.differentiable else "rise")
-
-
-def _label_lists(label: object, count: int) -> list[Sequence[object]]:
-    """The labels of each image, from whatever the caller gave; None for the model's top class."""
-    if isinstance(label, Mapping | Set):
-        raise InputError(
-            f"labels in a {name_of(label)} are not in the order of the images; give one label for "
-            "all images, or a list with one per image."
-        )
-    labels = _as_list(label)
-    if labels is None:
-        return [[label]] * count
-    several = [_as_list(each) for each in labels]
-    lists: list[Sequence[object]] = [
-        [own] if each is None else each for own, each in zip(labels, several, strict=True)
-    ]
-    if not all(lists):
-        raise InputError("explain got an image without labels; leave label out for the top class.")
-    if len(lists) == 1:
-        return lists * count
-    if len(lists) != count:
-        nested = f", or label=[{labels}] for several classes of one image" if count == 1 else ""
-        raise InputError(
-            f"explain got {len(labels)} labels for {count} images; give one for all or one per "
-            f"image{nested}."
-        )
-    return lists
-
-
-def _as_list(label: object) -> list[object] | None:
-    """The labels in a list, tensor, array or column of a table; None for a single label."""
-    if isinstance(label, Tensor) and (label.is_meta or label.layout is not torch.strided):
-        raise InputError(
-            f"the label is a tensor without plain values ({label.layout}, on {label.device}); give "
-            "integers, such as label=2 or label=[2, 5]."
-        )
-    if hasattr(label, "tolist"):
-        label = label.tolist()
-    if label is None or isinstance(label, str | bytes) or not hasattr(label, "__len__"):
-        return None
-    return list(label)  # type: ignore[call-overload, no-any-return]
-
-
-def _index(label: object, black_box: BlackBox, row: int) -> int:
-    try:
-        index = plain_label(label)
-    except InputError as error:
-        raise InputError(f"the label of image {row}, {error}") from error
-    if isinstance(index, str):
-        return class_index_by_name(index, black_box)
-    if not 0 <= index < black_box.num_classes:
-        raise InputError(
-            f"label {index} of image {row} is outside 0..{black_box.num_classes - 1}, the classes "
-            "of the model."
-        )
-    return index

@@ -33,4 +33,4 @@ def test_its_file_is_a_masker_whose_guarantee_is_printed_and_recorded(tmp_path: 
 def test_a_file_that_does_not_suit_the_masker_is_refused_before_the_work(tmp_path: Path) -> None:
     given = ["calibrate", "--data", str(tmp_path), "--masker", "cam", "--output", "cam.safetensors"]
     refused = CliRunner().invoke(app, given)
-    assert "--output must end in .json for this masker" in str(refused.exception)
+    assert "--output must be a file that ends in .json" in str(refused.exception)
