@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.errors import InputError
 from saliencykit.core.metric import Sample
-from saliencykit.data import dataset
+from saliencykit.data import image_loader
 from saliencykit.data.dataset import Dataset
 from saliencykit.evaluation.evaluate_maskers import evaluate
 from saliencykit.explanation.dataset_explainer import explain_dataset
@@ -65,13 +65,13 @@ def test_names_are_unique_and_the_number_of_images_is_limited(black_box):
 
 
 def test_threads_read_a_bounded_number_ahead_and_nothing_after_the_end(black_box, monkeypatch):
-    threads, real = [], dataset.as_images
+    threads, real = [], image_loader.as_images
 
     def counting(*args, **options):
         threads.append(threading.current_thread().name)
         return real(*args, **options)
 
-    monkeypatch.setattr(dataset, "as_images", counting)
+    monkeypatch.setattr(image_loader, "as_images", counting)
     ahead = Dataset.open(pairs(200), black_box).load(num_workers=2)
     next(ahead)
     time.sleep(0.1)
