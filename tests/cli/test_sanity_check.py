@@ -94,7 +94,7 @@ def test_the_default_is_the_masker_trained_for_the_model(folder, command):
             ),
             "needs 20 or more",
         ),
-        (("--data", "photos", "--output", "photos"), "--output is a file"),
+        (("--data", "photos", "--output", "photos"), "--output must be a file"),
         (
             ("--data", "photos", "--masker", "center-box", "--output", "photos/any/0.png/s.json"),
             "cannot write to",
