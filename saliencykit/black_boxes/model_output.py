@@ -2,7 +2,7 @@
 
 import json
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -48,6 +48,11 @@ def read_logits(
             f"{who} returned {name_of(answer)}{keys}; expected a tensor (B, K), a tuple that "
             "starts with it, a dict with 'logits', or an object with .logits. "
             f"{_advice(answer, batch_size)}"
+        )
+    if found.is_nested or found.layout is not torch.strided:
+        raise ContractError(
+            f"{who} returned a sparse or nested tensor; a classifier returns a dense one (B, K): "
+            "write .to_dense() in a small nn.Module around it."
         )
     shape = tuple(found.shape)
     if found.ndim <= 1:  # squeezed: a sigmoid's column, or the only row
@@ -151,6 +156,8 @@ def _logs(values: Tensor, who: str) -> Tensor:
 def _advice(answer: object, batch_size: int, found: Tensor | None = None) -> str:
     """What to write for an answer without (B, K), where `found` is the tensor that was in it."""
     first = answer[0] if isinstance(answer, list) and answer else answer
+    if hasattr(answer, "indices"):
+        return "Return the scores of all classes, not chosen or sorted ones."
     if hasattr(answer, "pred_boxes") or (isinstance(first, Mapping) and "boxes" in first):
         return "For a detection write explain(..., target=DetectionScore(bbox, label))."
     rows = [
@@ -208,5 +215,18 @@ def tensor_in(output: object) -> Tensor | None:
         tensors = [value for value in output.values() if isinstance(value, Tensor)]
         return tensors[0] if len(tensors) == 1 else None
     if isinstance(output, tuple | list) and output:
-        return tensor_in(output[0])
+        first = tensor_in(output[0])
+        return None if first is not None and _is_no_answer(first, output[1:]) else first
     return None
+
+
+def _is_no_answer(first: Tensor, others: Sequence[object]) -> bool:
+    """Is the first tensor of a tuple a loss, or the sorted values of chosen classes, as of
+    `topk`?
+    """
+    if not first.ndim:
+        return any(isinstance(each, Tensor) and each.ndim for each in others)
+    indices = others[0] if others else None
+    if not isinstance(indices, Tensor) or indices.is_floating_point() or first.ndim != 2:
+        return False
+    return indices.shape == first.shape and bool((first.diff(dim=1) <= 0).all())

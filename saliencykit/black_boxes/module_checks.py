@@ -69,6 +69,11 @@ def reason_of_failure(
             f"{text} If the model takes further inputs, write TorchBlackBox(model, "
             "forward_args=(...)) with those of one image."
         )
+    if isinstance(error, TypeError) and "positional argument" in reason:
+        return (
+            f"{text} The model is called as model(images); if it takes them by a keyword, wrap it "
+            "in a small nn.Module whose forward(self, images) calls it."
+        )
     no_kernel = "not implemented" in reason or "upported" in reason
     if example.dtype in (torch.float16, torch.bfloat16) and no_kernel:
         return (
@@ -82,4 +87,8 @@ def reason_of_failure(
         )
     if size is not None and images.shape[2:] != size:
         return f"{text} Its own input size is {size[0]}x{size[1]}."
+    if len(images) > 1:
+        return (
+            f"{text} If it takes one image at a time, write TorchBlackBox(model, max_batch_size=1)."
+        )
     return text

@@ -1,7 +1,7 @@
 """RepeatedQueries: a model that answers differently each time, averaged."""
 
 from math import log
-from typing import TypeGuard, final
+from typing import Literal, TypeGuard, final
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +18,7 @@ from saliencykit.networks.tolerance import close_to_rounding
 
 _OTHER_SEED = 2**61 - 1  # unlike any that a user would set
 _steady: StructureCache[bool] = StructureCache()
-"""Modules that answered the same query twice alike."""
+"""Modules that answered the same query alike."""
 
 
 @final
@@ -74,8 +74,9 @@ def averaged(black_box: BlackBox, repeats: int) -> BlackBox:
     return black_box if repeats == 1 else RepeatedQueries(black_box, repeats)
 
 
-def answers_vary(black_box: BlackBox, image: Images) -> bool:
-    """Do two queries with the same image differ by more than rounding?
+def unsteadiness(black_box: BlackBox, image: Images) -> Literal["random", "batch"] | None:
+    """Why queries with the same image differ by more than rounding: `random`, in two queries;
+    `batch`, with another image beside it. None: they do not.
 
     Args:
         black_box: The classifier.
@@ -86,14 +87,18 @@ def answers_vary(black_box: BlackBox, image: Images) -> bool:
     with torch.no_grad():
         # seeding is for models that draw: another thread may be using the global state
         second = _answer(black_box, image, _OTHER_SEED) if draws.any else black_box(image)
-    steady = close_to_rounding(first, second)
-    if _is_plain(black_box):
-        _steady.of(black_box.source_module)["steady"] = steady
-    return not steady
+        if not close_to_rounding(first, second):
+            return "random"
+        if _is_plain(black_box):
+            beside = black_box(torch.cat([image, image.flip(3) / 2]))[:1]
+            if not close_to_rounding(first, beside):
+                return "batch"
+            _steady.of(black_box.source_module)["steady"] = True
+    return None
 
 
 def is_known_as_steady(black_box: BlackBox) -> bool:
-    """Did `answers_vary` find before that it does not, with the layers as they are?
+    """Did `unsteadiness` find none before, with the layers as they are?
 
     Args:
         black_box: The classifier. Of one that is no plain torch module nothing is known.

@@ -152,7 +152,8 @@ class BlackBox(ABC):
     def _query(self, images: Images, first: int) -> Logits:
         who = f"{checks.name_of(self)}.logits"
         try:
-            with torch.set_grad_enabled(torch.is_grad_enabled() and self.differentiable):
+            mode = torch.set_grad_enabled(torch.is_grad_enabled() and self.differentiable)
+            with checks.no_exit(who), mode:
                 logits = self.logits(images)
         except SaliencyKitError:
             raise

@@ -228,7 +228,8 @@ def logits(value: Tensor, count: int, num_classes: int, who: str, *, first: int 
     if bad := finite_rows(value):
         raise ContractError(
             f"{who} returned NaN or infinite logits for row {_list([first + i for i in bad])}; "
-            "check the model on that image."
+            "check the model on that image, and on images whose pixels are replaced. Where classes "
+            "are masked by -inf, return a finite number, such as logits.clamp_min(-1e4)."
         )
 
 

@@ -22,7 +22,7 @@ from saliencykit.data.batches import by_size
 from saliencykit.data.label_lookup import class_index
 from saliencykit.data.loaded_image import LoadedImage
 from saliencykit.data.record import Label
-from saliencykit.explanation.doubts import random_answers
+from saliencykit.explanation.doubts import unsteady_answers
 from saliencykit.explanation.explain_images import default_masker
 from saliencykit.explanation.smallest_regions import region_tensors, searches_for
 from saliencykit.metrics.region_search import RegionSearch
@@ -164,7 +164,7 @@ class Worker:
         if not self.tested:
             self.tested.append(True)
             repeated = isinstance(self.black_box.black_box, RepeatedQueries)
-            for message in [] if repeated else random_answers(self.black_box, moved[:1]):
+            for message in [] if repeated else unsteady_answers(self.black_box, moved[:1]):
                 warnings.warn(message, ReliabilityWarning, stacklevel=2)
         started, optimized = time.perf_counter(), self.black_box.optimized_for(moved)
         result = explain_batch(

@@ -1,6 +1,6 @@
 """Doubts: why an explanation should not be believed as it is, and what to write instead."""
 
-from saliencykit.black_boxes.repeated import answers_vary
+from saliencykit.black_boxes.repeated import unsteadiness
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.types import Images
 from saliencykit.core.verdict import Verdict
@@ -37,15 +37,23 @@ def doubts(explanation: Explanation) -> list[str]:
     return [f"{_names(explanation, rows[kind])}: {text}." for kind, text in texts.items()]
 
 
-def random_answers(black_box: BlackBox, image: Images) -> list[str]:
-    """A message if two queries with one image give different answers.
+def unsteady_answers(black_box: BlackBox, image: Images) -> list[str]:
+    """A message if two queries with one image give different answers: of a model that draws random
+    numbers, or looks at the other images of a batch.
 
     Args:
         black_box: The classifier.
         image: (1, C, H, W) on its device.
     """
-    if not answers_vary(black_box, image):
+    why = unsteadiness(black_box, image)
+    if why is None:
         return []
+    if why == "batch":
+        return [
+            "the model's answer for an image depends on the other images of its batch, as with a "
+            "batch norm without running statistics, so masks and verdicts are about none of them; "
+            "write TorchBlackBox(model, max_batch_size=1)."
+        ]
     return [
         "the model answers the same query differently, so masks and verdicts are "
         "noisy; write repeats=10 (--repeats 10) to average over ten queries."

@@ -29,7 +29,7 @@ from saliencykit.core.output import Output
 from saliencykit.core.types import Images, Labels, Logits, Target
 from saliencykit.data.images import ImageBatch, as_images
 from saliencykit.explanation.disjoint_regions import explain_regions
-from saliencykit.explanation.doubts import doubts, random_answers
+from saliencykit.explanation.doubts import doubts, unsteady_answers
 from saliencykit.explanation.given_labels import label_index, label_lists
 from saliencykit.explanation.query_progress import Progress, reporting
 from saliencykit.explanation.result import Explanation
@@ -271,7 +271,7 @@ class _Run:
             for result in results
         ]
         if rows[0] == 0 and self._looks_for_noise:  # after what refuses the black box unqueried
-            self.messages[:] = random_answers(self.black_box, images[:1])
+            self.messages[:] = unsteady_answers(self.black_box, images[:1])
         return [
             {
                 key: torch.cat([each[key][i : i + 1] for each in found[: self.masks(row)]])

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from saliencykit.networks.batch_norm_folding import NormFolding
+from saliencykit.networks.direct_execution import without_checkpointing
 from saliencykit.networks.lean_relu6 import replace_relu6
 from saliencykit.networks.module_state import OperationMode, restored_rng_state
 from saliencykit.networks.output_tensors import tensors_in
@@ -90,7 +91,7 @@ def _copied(model: nn.Module) -> nn.Module | None:
 def _measured(model: nn.Module, probe: Tensor) -> tuple[Tensor | None, int]:
     """The model's output for the probe, and the batch size that suits the device."""
     sizes = _ActivationSizes()
-    with sizes:
+    with sizes, without_checkpointing():
         output = model(probe * 1)
     largest, total = max(1, sizes.largest // len(probe)), max(1, sizes.total // len(probe))
     if probe.device.type == "cpu":

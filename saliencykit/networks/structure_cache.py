@@ -6,6 +6,7 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 _Value = TypeVar("_Value")
 _PLAIN = frozenset((bool, int, float, str, bytes, type(None)))
@@ -67,7 +68,8 @@ def structure_of(model: nn.Module) -> list[Any]:
                 parts.append(value.__code__)
             elif kind is MethodType:
                 parts.append(getattr(value.__func__, "__code__", None))
-        parts += [each.shape for each in layer._parameters.values() if each is not None]
+        weights = (each for each in layer._parameters.values() if each is not None)
+        parts += [None if is_lazy(each) else each.shape for each in weights]
     return parts
 
 

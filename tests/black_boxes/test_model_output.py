@@ -77,6 +77,21 @@ def test_an_answer_without_logits_names_the_target_that_reads_it(answer: object,
     assert torch.equal(eval(line, {"answer": answer}), LOGITS)
 
 
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        ((torch.tensor(0.3), LOGITS[:1]), r"target=lambda answer: answer\[1\]"),  # a loss in front
+        (LOGITS[:1].topk(2, dim=1), "scores of all classes"),
+        (LOGITS[:1].sort(1, descending=True), "scores of all classes"),
+        (tuple(LOGITS[:1].topk(2, dim=1)), "target="),
+        (LOGITS[:1].to_sparse(), "to_dense"),
+    ],
+)
+def test_a_loss_and_chosen_classes_are_not_read_as_logits(answer: object, words: str) -> None:
+    with pytest.raises((InputError, ContractError), match=words):
+        read_logits(answer, 1, "Net")
+
+
 def test_a_squeezed_single_row() -> None:
     assert read_logits(LOGITS[0], 1, "Net").shape == (1, 3)
     assert read_logits(torch.tensor(0.5), 1, "Net").shape == (1, 2)

@@ -109,3 +109,24 @@ def test_a_missing_input_and_a_volume_are_recognized() -> None:
 
     with pytest.raises(InputError, match=r"TorchBlackBox\(model, forward_args=\(\.\.\.\)\)"):
         explain(Two(), torch.rand(1, 3, 8, 8))
+
+    class ByKeyword(nn.Module):
+        def forward(self, *, pixel_values):
+            return pixel_values
+
+    class OneByOne(Net):
+        def forward(self, x):
+            assert len(x) == 1
+            return super().forward(x)
+
+    class Leaving(nn.Module):
+        def forward(self, x):
+            raise SystemExit(3)
+
+    for model, words in (
+        (ByKeyword(), r"forward\(self, images\)"),
+        (OneByOne(), r"write TorchBlackBox\(model, max_batch_size=1\)"),
+        (Leaving(), "raised SystemExit"),
+    ):
+        with pytest.raises(SaliencyKitError, match=words):
+            explain(model, torch.rand(1, 3, 32, 32), masker="occlusion")

@@ -2,13 +2,15 @@
 
 import warnings
 
+import pytest
 import torch
+from torch import nn
 
-from saliencykit import explain
+from saliencykit import TorchBlackBox, explain
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import ReliabilityWarning
 from saliencykit.core.masker import Masker
-from saliencykit.explanation.doubts import doubts
+from saliencykit.explanation.doubts import doubts, unsteady_answers
 from saliencykit.testing.black_boxes import PlantedEvidence
 
 
@@ -51,6 +53,19 @@ def explained(black_box, images, labels, masker, **options):
         warnings.simplefilter("always")
         answer = explain(black_box, images, labels, masker=masker, **options)
     return answer, [str(w.message) for w in caught if w.category is ReliabilityWarning]
+
+
+def test_a_model_that_looks_at_the_rest_of_the_batch_is_noticed():
+    def net(**options):
+        norm, head = nn.BatchNorm2d(4, **options), (nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        return nn.Sequential(nn.Conv2d(3, 4, 3), norm, nn.ReLU(), *head, nn.Linear(4, 3)).eval()
+
+    image = torch.rand(1, 3, 8, 8)
+    with pytest.warns(ReliabilityWarning, match=r"images of its batch.*max_batch_size=1"):
+        explain(net(track_running_stats=False), image, 0, masker="center-box")
+    apart = TorchBlackBox(net(track_running_stats=False), max_batch_size=1)
+    for model in (TorchBlackBox(net()), apart):
+        assert unsteady_answers(model, image) == []
 
 
 def test_a_mask_that_shows_the_evidence_is_not_doubted():
