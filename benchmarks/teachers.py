@@ -199,7 +199,8 @@ def main() -> None:
     parser.add_argument("--model", choices=sorted(MODELS), default="mobilenet_v2")
     parser.add_argument("--masker", help="its file or text; without it nothing is made")
     parser.add_argument("--masks", type=Path, required=True, help="the file of masks")
-    parser.add_argument("--into", type=Path, help="between <!-- teachers --> and its end")
+    parser.add_argument("--into", type=Path, help="also put it between two comments of this page")
+    parser.add_argument("--tag", default="teachers", help="<!-- TAG --> and <!-- end of TAG -->")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     if arguments.masker:
@@ -207,7 +208,7 @@ def main() -> None:
     text = table(arguments.masks)
     print(text)
     if arguments.into:
-        put_into(arguments.into, "teachers", text)
+        put_into(arguments.into, arguments.tag, text)
 
 
 if __name__ == "__main__":
