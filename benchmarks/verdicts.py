@@ -1,7 +1,7 @@
 """On how many images does the region of the embedded masker alone decide?
 
     python -m benchmarks.verdicts            # the card's table: 4 CPU minutes
-    python -m benchmarks.verdicts --train --images 10000 --confidence 0 -0.1 -0.2
+    python -m benchmarks.verdicts --train --images 3000 --confidence 0 -0.1 -0.2 -0.3
     python -m benchmarks.verdicts --masker MASKER.safetensors
 
 Images of Tiny-ImageNet of which the embedded classifier is surer than 0.5, explained for its top

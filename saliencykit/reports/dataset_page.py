@@ -45,7 +45,7 @@ def _statistics(summary: Summary) -> Iterator[str]:
         if values[0] == values[0]
     ]
     yield "<h2>Numbers</h2>"
-    yield table(["of an image", "mean", "lower quartile", "median", "upper quartile"], rows)
+    yield table(["per image", "mean", "lower quartile", "median", "upper quartile"], rows)
     if summary.verdicts:
         counts = [
             [f"{verdict}: {verdict.words}", str(count)]

@@ -12,7 +12,6 @@ import torch.nn.functional as F
 from saliencykit import explain
 from saliencykit.core.verdict import Verdict
 from saliencykit.demo import DEMO_DIR, demo_black_box, demo_image
-from saliencykit.visualization.display import to_pil
 
 
 def test_the_weights_are_small_and_the_card_says_what_they_reach() -> None:
@@ -33,19 +32,11 @@ def test_the_region_of_the_photo_alone_decides() -> None:
 
 @pytest.mark.data
 def test_the_verdicts_of_the_card_are_true(data_folder: Path) -> None:
-    from benchmarks.data import Pack
+    from benchmarks.verdicts import sure_images
 
-    pack = Pack(data_folder / "tiny-imagenet-200" / "val.npz")
-    chosen = np.random.default_rng(0).permutation(len(pack.labels))[:200]
-    images = [to_pil(pack.pixels([row]) / 255) for row in chosen]
-    black_box = demo_black_box()
-    with torch.no_grad():
-        logits = black_box(torch.cat([black_box.prepare(image)[0] for image in images]))
-    sure = (logits.softmax(1).amax(1) > 0.5).nonzero()[:40, 0].tolist()
-    verdicts = explain(black_box, [images[row] for row in sure]).verdicts
+    verdicts = explain(demo_black_box(), sure_images("val", 220)[:40]).verdicts
     assert len(verdicts) == 40
-    card = (DEMO_DIR / "card.md").read_text()
-    stated = int(re.search(r"(\d+) `both`", card)[1])
+    stated = int(re.search(r"(\d+) `both`", (DEMO_DIR / "card.md").read_text())[1])
     assert abs(verdicts.count(Verdict.BOTH) - stated) <= 1  # another machine may round differently
 
 

@@ -10,6 +10,7 @@ them are cropped to 3:2 or 2:3 first: the classifier pads photos, and the masker
 import argparse
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -69,6 +70,7 @@ def train(work: Path, a: argparse.Namespace) -> None:
         training_images(a.num_images, a.seed),
         steps=a.steps,
         pixel_steps=a.pixel_steps,
+        distill_steps=0,
         area=a.area,
         objective=a.objective,
         fake_class_rate=0.3,
@@ -140,6 +142,7 @@ def on_photos(masker: RealTimeMasker) -> list[tuple[str, str, float, float, floa
 
 def export(work: Path, a: argparse.Namespace) -> None:
     masker = RealTimeMasker.load(work / "masker.safetensors", demo_black_box())
+    masker = replace(masker, confidence=a.confidence).bind(demo_black_box())
     masker.save(DEMO / "masker.safetensors")
     g, cost, facts = (
         on_validation(masker, 500),
@@ -153,7 +156,7 @@ def export(work: Path, a: argparse.Namespace) -> None:
     options = " ".join(
         f"--{k.replace('_', '-')} {v}"
         for k, v in cost["options"].items()
-        if k not in ("work", "export", "note") and v not in (None, "None")
+        if k not in ("work", "export", "confidence", "note") and v not in (None, "None")
     )
     marker = "\n## Its masker\n"
     card = (DEMO / "card.md").read_text(encoding="utf-8").split(marker)[0]
@@ -209,6 +212,9 @@ def main() -> None:
     parser.add_argument("--cache-gb", type=float, default=4.0, help="memory for cached features")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--export", action="store_true")
+    parser.add_argument(
+        "--confidence", type=float, default=0.0, help="with --export: below 0 for larger masks"
+    )
     parser.add_argument("--note", default="", help="with --export: what the card says last")
     a = parser.parse_args()
     torch.set_num_threads(1)
