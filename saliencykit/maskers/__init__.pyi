@@ -39,7 +39,9 @@ from .normalize import mask_from_attributions as mask_from_attributions
 from .on_surrogate import OnSurrogate as OnSurrogate
 from .optimization.extremal_perturbation import ExtremalPerturbation as ExtremalPerturbation
 from .optimization.iterative import Iterative as Iterative
-from .optimization.iterative import meaningful_perturbation as meaningful_perturbation
+from .optimization.meaningful_perturbation import (
+    meaningful_perturbation as meaningful_perturbation,
+)
 from .optimization.smooth_mask import SmoothMask as SmoothMask
 from .perturbation.feature_ablation import FeatureAblation as FeatureAblation
 from .perturbation.occlusion import Occlusion as Occlusion

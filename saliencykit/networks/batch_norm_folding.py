@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._pytree import tree_leaves
 
-from saliencykit.networks.module_state import OperationMode
+from saliencykit.networks.module_state import OperationMode, has_hooks
 
 # classes that are linear in `.weight`; weight-standardized convolutions are not
 _CONVOLUTIONS = ("Conv2d", "Conv2dSame")
@@ -63,7 +63,7 @@ class NormFolding(OperationMode):  # type: ignore[no-untyped-call]
             elif (
                 name in _NORMS
                 and isinstance(getattr(module, "running_mean", None), Tensor)
-                and not _has_hooks(module)
+                and not has_hooks(module)
             ):
                 self._handles.append(module.register_forward_pre_hook(self._before_norm))
                 self._handles.append(module.register_forward_hook(self._after_norm))
@@ -155,9 +155,4 @@ def _can_scale(convolution: nn.Conv2d) -> bool:
     """
     own = convolution._parameters.get("weight") is not None
     precise = own and convolution.weight.dtype in (torch.float32, torch.float64)
-    return precise and not _has_hooks(convolution)
-
-
-def _has_hooks(module: nn.Module) -> bool:
-    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-    return any(getattr(module, kind) for kind in kinds)
+    return precise and not has_hooks(convolution)

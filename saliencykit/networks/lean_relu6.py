@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from saliencykit.networks.module_state import has_hooks
+
 
 @final
 class LeanReLU6(nn.Module):
@@ -35,9 +37,7 @@ def replace_relu6(model: nn.Module) -> None:
     """Replace the ReLU6 modules of a model that we own; not those with hooks."""
     for module in list(model.modules()):
         for name, child in list(module._modules.items()):
-            if type(child) is nn.ReLU6 and not any(
-                value for key, value in vars(child).items() if key.endswith("_hooks")
-            ):
+            if type(child) is nn.ReLU6 and not has_hooks(child):
                 module._modules[name] = LeanReLU6(child.inplace).eval()
 
 

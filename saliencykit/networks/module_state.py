@@ -85,6 +85,12 @@ class RandomDraws(OperationMode):  # type: ignore[no-untyped-call]
         return func(*args, **given)
 
 
+def has_hooks(module: nn.Module) -> bool:
+    """Has it hooks of its own, forward or backward?"""
+    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return any(getattr(module, kind) for kind in kinds)
+
+
 def unwrap(model: nn.Module) -> nn.Module:
     """The user's own module inside `torch.compile`, DataParallel and DistributedDataParallel."""
     while True:

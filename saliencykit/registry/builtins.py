@@ -40,7 +40,7 @@ _TERMS = {
 }
 _MASKERS = {
     "iterative": "optimization.iterative:Iterative",
-    "meaningful-perturbation": "optimization.iterative:meaningful_perturbation",
+    "meaningful-perturbation": "optimization.meaningful_perturbation:meaningful_perturbation",
     "extremal-perturbation": "optimization.extremal_perturbation:ExtremalPerturbation",
     "rise": "perturbation.rise:Rise",
     "occlusion": "perturbation.occlusion:Occlusion",

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from saliencykit.core.objective import Trial
 from saliencykit.core.types import Images, Labels, Mask
+from saliencykit.testing.contracts.case import seeded
 
 
 def sizes(least: int = 4, most: int = 16) -> st.SearchStrategy[tuple[int, int]]:
@@ -102,7 +103,7 @@ def trials(draw: st.DrawFn, *, num_classes: int = 4, reach: float = 50.0, most: 
 
 def _maps(shape: tuple[int, ...]) -> st.SearchStrategy[Tensor]:
     noise = st.integers(0, 2**31).map(
-        lambda seed: torch.rand(shape, dtype=torch.float64, generator=_seeded(seed), device="cpu")
+        lambda seed: torch.rand(shape, dtype=torch.float64, generator=seeded(seed), device="cpu")
     )
     flat = st.floats(0, 1).map(
         lambda value: torch.full(shape, value, dtype=torch.float64, device="cpu")
@@ -111,7 +112,3 @@ def _maps(shape: tuple[int, ...]) -> st.SearchStrategy[Tensor]:
         torch.from_numpy
     )
     return st.one_of(noise, flat, sparse)
-
-
-def _seeded(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import torch
 from PIL import Image
-from torch import Tensor
 
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.map_placement import resize_maps
@@ -35,10 +34,6 @@ def save_preview(
         network.train(was)
     channels = some[:, :3] if some.shape[1] >= 3 else some[:, :1].expand(-1, 3, -1, -1)
     rows = [channels, large.expand(-1, 3, -1, -1), channels * large + _GRAY * (1 - large)]
-    grid = torch.cat([_strip(row) for row in rows], 1)
+    grid = torch.cat([torch.cat(list(row), 2) for row in rows], 1)
     pixels = (grid.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
     write_beside(path, lambda beside: Image.fromarray(pixels).save(beside, format="PNG"))
-
-
-def _strip(images: Tensor) -> Tensor:
-    return torch.cat(list(images), 2)

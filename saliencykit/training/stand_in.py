@@ -87,11 +87,12 @@ def make_stand_in(
         ReliabilityWarning: The agreement is below 80 %, the limit of surrogates.
     """
     seen = encoder.input_size
-    network = encoder.network.optimized_for(resize_maps(views.images(_first(2)), seen))
+    every = torch.arange(len(views), device="cpu")
+    network = encoder.network.optimized_for(resize_maps(views.images(every[:2]), seen))
     generator = Generator().manual_seed(views.seed)
     outputs, logits = list[Tensor](), list[Tensor]()
     whole, held = list[Tensor](), list[Tensor]()
-    for index in torch.split(_first(len(views)), _CHUNK):
+    for index in torch.split(every, _CHUNK):
         images = views.images(index).to(black_box.device)
         for number in range(1 + _MASKED):
             shown = images if number == 0 else _masked(images, alternative, generator)
@@ -137,10 +138,6 @@ def _sharper(answers: Logits, logits: Logits) -> float:
     wanted = logits.softmax(1)
     losses = [float(-(wanted * (s * answers).log_softmax(1)).sum()) for s in _SHARPER]
     return _SHARPER[losses.index(min(losses))]
-
-
-def _first(count: int) -> Tensor:
-    return torch.arange(count, device="cpu")
 
 
 def _masked(images: Images, alternative: Alternative, generator: Generator) -> Images:

@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from saliencykit.alternatives.constant import Constant
-from saliencykit.maskers.realtime.decoder import UNet
 from saliencykit.maskers.realtime.encoder import Encoder, Features, StandaloneEncoder
 from saliencykit.maskers.realtime.masking_network import MaskingNetwork
 from saliencykit.maskers.realtime.selector import ClassSelector
+from saliencykit.maskers.realtime.unet_decoder import UNet
 from saliencykit.testing.black_boxes import PlantedEvidence
 from saliencykit.testing.unchanged import untouched
 from saliencykit.training.validation import (

@@ -10,12 +10,14 @@ from msgspec import Meta, Struct, convert
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of
 from saliencykit.core.errors import InputError
+from saliencykit.maskers.realtime.bottleneck_decoder import Bottleneck
 from saliencykit.maskers.realtime.box_threshold import BoxThreshold
-from saliencykit.maskers.realtime.decoder import Bottleneck, Decoder, UNet
+from saliencykit.maskers.realtime.decoder import Decoder
 from saliencykit.maskers.realtime.encoder import Encoder, StandaloneEncoder, TrunkEncoder
 from saliencykit.maskers.realtime.masking_network import MaskingNetwork
 from saliencykit.maskers.realtime.pretrained_encoder import TIMM_TEXT, PretrainedEncoder
 from saliencykit.maskers.realtime.selector import ClassFilters
+from saliencykit.maskers.realtime.unet_decoder import UNet
 from saliencykit.networks.feature_map import FeatureMap
 from saliencykit.storage.tensor_file import fill
 from saliencykit.storage.typed_json import MAX_PIXELS, Facts, Finite

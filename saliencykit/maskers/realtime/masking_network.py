@@ -10,8 +10,9 @@ from saliencykit.core import rng
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import InputError
 from saliencykit.core.types import Images, Labels, Mask, PerImage
+from saliencykit.maskers.realtime.bottleneck_decoder import Bottleneck
 from saliencykit.maskers.realtime.box_threshold import BoxThreshold
-from saliencykit.maskers.realtime.decoder import Bottleneck, Decoder, UNet, mask_ratio
+from saliencykit.maskers.realtime.decoder import Decoder, mask_ratio
 from saliencykit.maskers.realtime.encoder import (
     Encoder,
     Features,
@@ -21,6 +22,7 @@ from saliencykit.maskers.realtime.encoder import (
 )
 from saliencykit.maskers.realtime.pretrained_encoder import PretrainedEncoder, is_text
 from saliencykit.maskers.realtime.selector import ClassFilters, ClassSelector
+from saliencykit.maskers.realtime.unet_decoder import UNet
 from saliencykit.networks.classifier_head import find_classifier_head
 from saliencykit.networks.feature_pyramid import feature_pyramid
 from saliencykit.networks.image_response import grid_offset, noise_like

@@ -17,9 +17,9 @@ from saliencykit.maskers.optimization.iterative import (
     _penalizes_area,
     _shifted,
     evidence_grid,
-    meaningful_perturbation,
 )
 from saliencykit.maskers.optimization.mask_choice import Batch
+from saliencykit.maskers.optimization.meaningful_perturbation import meaningful_perturbation
 from saliencykit.registry.coerce import as_masker
 from saliencykit.terms.presets import PRESETS, paper_mean
 from saliencykit.testing.black_boxes import Counting, PlantedEvidence, QueryOnly

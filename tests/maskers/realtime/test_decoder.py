@@ -6,7 +6,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from saliencykit.core.errors import InputError
-from saliencykit.maskers.realtime.decoder import Bottleneck, UNet, mask_ratio
+from saliencykit.maskers.realtime.bottleneck_decoder import Bottleneck
+from saliencykit.maskers.realtime.decoder import mask_ratio
+from saliencykit.maskers.realtime.unet_decoder import UNet
 
 CHANNELS, SIDES = (6, 8, 10), ((16, 16), (8, 8), (4, 4))
 DECODERS = {

@@ -6,10 +6,11 @@ from torch import nn
 
 from saliencykit.core.errors import InputError
 from saliencykit.core.map_placement import place_maps
-from saliencykit.maskers.realtime.decoder import Bottleneck, UNet
+from saliencykit.maskers.realtime.bottleneck_decoder import Bottleneck
 from saliencykit.maskers.realtime.encoder import StandaloneEncoder, TrunkEncoder
 from saliencykit.maskers.realtime.masking_network import MaskingNetwork, masking_network
 from saliencykit.maskers.realtime.selector import ClassFilters
+from saliencykit.maskers.realtime.unet_decoder import UNet
 from saliencykit.testing.black_boxes import Counting, PlantedEvidence, QueryOnly
 from saliencykit.testing.unchanged import untouched
 from tests.helpers import centers, padded, seeded, spots
