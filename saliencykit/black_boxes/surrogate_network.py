@@ -7,6 +7,7 @@ from typing import Annotated, Any, TypeAlias, final
 
 import torch
 from msgspec import Meta, Struct
+from msgspec.structs import asdict
 from torch import Tensor, nn
 
 from saliencykit.black_boxes.timm import timm_black_box
@@ -153,9 +154,7 @@ class _Own(Struct, tag_field="kind", tag="own"):
 
     def build(self) -> nn.Module:
         with torch.device("meta"):
-            return SurrogateNetwork(
-                self.num_classes, self.size, self.channels_in, self.widths, self.depth
-            )
+            return SurrogateNetwork(**asdict(self))
 
 
 class _Timm(Struct, tag_field="kind", tag="timm"):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from math import ceil, log2
 from typing import Literal, TypeAlias, final
 
@@ -111,7 +112,8 @@ class RegionSearch:
             generator: It is drawn from it.
         """
         pixels = places[0].numel()
-        edited = self._editor(make_perturber(black_box, images, alternative, generator), images)
+        perturb = make_perturber(black_box, images, alternative, generator)
+        edited = partial(self._edited, images, perturb)
         output = relative_output(black_box, images, alternative, generator)
         low = places.new_zeros(len(places))
         high = torch.full_like(low, pixels)
@@ -161,14 +163,10 @@ class RegionSearch:
             return share.gather(1, labels[:, None]).squeeze(1)
         return probability(logits, labels, output)
 
-    def _editor(
-        self, perturb: Callable[[Tensor], Images], images: Images
-    ) -> Callable[[Tensor], Images]:
+    def _edited(
+        self, images: Images, perturb: Callable[[Tensor], Images], inside: Tensor
+    ) -> Images:
         """From the pixels of a region to the image that is queried."""
-
-        def edited(inside: Tensor) -> Images:
-            if self.keeps and self.form == "crop":
-                return enlarge_boxes(images, tight_boxes(inside))
-            return perturb(inside if self.keeps else ~inside)
-
-        return edited
+        if self.keeps and self.form == "crop":
+            return enlarge_boxes(images, tight_boxes(inside))
+        return perturb(inside if self.keeps else ~inside)

@@ -6,6 +6,7 @@ from typing import Annotated, Any, TypeAlias
 
 import torch
 from msgspec import Meta, Struct, convert
+from msgspec.structs import asdict
 
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of
@@ -48,9 +49,7 @@ class _Own(Struct, tag_field="kind", tag="own"):
 
     def build(self, given: BlackBox | None) -> Encoder:
         with torch.device("meta"):
-            return StandaloneEncoder(
-                self.widths, self.depth, self.stem, self.size, self.channels_in
-            )
+            return StandaloneEncoder(**asdict(self))
 
 
 class _Network(Struct, tag_field="kind", tag="network"):
@@ -80,7 +79,7 @@ class _UNet(Struct, tag_field="kind", tag="unet"):
     offset: tuple[_Positions, _Positions] = (0.0, 0.0)
 
     def build(self) -> Decoder:
-        return UNet(self.channels, self.sides, self.side, self.widths, self.offset)
+        return UNet(**asdict(self))
 
 
 class _Bottleneck(Struct, tag_field="kind", tag="bottleneck"):
@@ -91,7 +90,7 @@ class _Bottleneck(Struct, tag_field="kind", tag="bottleneck"):
     blocks: _Few
 
     def build(self) -> Decoder:
-        return Bottleneck(self.channels, self.sides, self.side, self.width, self.blocks)
+        return Bottleneck(**asdict(self))
 
 
 class _Filters(Struct):

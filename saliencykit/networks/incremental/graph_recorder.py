@@ -8,6 +8,7 @@ from typing import Any, final
 import torch
 from torch import Tensor, fx
 from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.types import Images
@@ -68,7 +69,7 @@ class GraphRecorder(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Record one call."""
         kwargs = kwargs or {}
-        arguments = _with_nodes((tuple(args), dict(kwargs)), self._node_of)
+        arguments = tree_map_only(Tensor, self._node_of, (tuple(args), dict(kwargs)))
         result = func(*args, **kwargs)
         name = getattr(func, "__name__", "")
         depends = reads_any(name, arguments, self.depends)
@@ -117,21 +118,5 @@ def reads_any(name: str, arguments: tuple[Any, Any], nodes: set[fx.Node]) -> boo
         arguments: Its positional and keyword arguments.
         nodes: The nodes in question.
     """
-    return name not in _NEW and _holds(arguments[0][:1] if name in _LIKE else arguments, nodes)
-
-
-def _holds(value: Any, nodes: set[fx.Node]) -> bool:
-    if isinstance(value, tuple | list):
-        return any(_holds(v, nodes) for v in value)
-    if isinstance(value, dict):
-        return any(_holds(v, nodes) for v in value.values())
-    return isinstance(value, fx.Node) and value in nodes
-
-
-def _with_nodes(value: Any, node_of: Callable[[Tensor], fx.Node]) -> Any:
-    if isinstance(value, tuple | list):
-        parts = [_with_nodes(v, node_of) for v in value]
-        return parts if isinstance(value, list) else tuple(parts)
-    if isinstance(value, dict):
-        return {key: _with_nodes(v, node_of) for key, v in value.items()}
-    return node_of(value) if isinstance(value, Tensor) else value
+    read = tree_leaves(arguments[0][:1] if name in _LIKE else arguments)
+    return name not in _NEW and any(isinstance(x, fx.Node) and x in nodes for x in read)
