@@ -263,17 +263,17 @@ class TorchBlackBox(BlackBox):
         if "num_classes" not in self._state:
             check_class_names(self.class_names, logits.shape[1], who)
             self._state["num_classes"] = logits.shape[1]
-            made = partial(self._made_probabilities, model, inputs)
+            made = partial(self._made_probabilities, inputs)
             warn_of_misreading(
                 logits, who, self.output, self.probabilities, made_probabilities=made
             )
         return logits.to(images.dtype)
 
-    def _made_probabilities(self, model: nn.Module, inputs: Tensor) -> bool | None:
+    def _made_probabilities(self, inputs: Tensor) -> bool | None:
         """Does the model itself apply a sigmoid or softmax at its end?"""
         try:
             with torch.no_grad(), restored_rng_state(), FinalOperation() as operation:
-                answer = unwrap(model)(inputs)
+                answer = private_copy(self.source_module)(inputs)  # without our own hooks
         except Exception:  # it cannot run in this mode
             return None
         made: bool | None = operation.made_probabilities(tensor_in(answer))
