@@ -25,6 +25,7 @@ def pytest_collection_finish() -> None:
     """What was imported stays, so that the collector need not look at it during the tests."""
     gc.enable()
     gc.freeze()
+    gc.set_threshold(10_000, 20, 20)  # 700 by default: many times in each test
 
 
 CHROMIUM = Path("/usr/bin/chromium")

@@ -15,7 +15,7 @@ from saliencykit.testing import check_masker
 QUICK = {
     "saliencykit/timm": "timm:test_resnet,pretrained=false,num_classes=7",
     "saliencykit/torchvision": "torchvision:shufflenet_v2_x0_5,weights=none,num_classes=7,size=64",
-    "saliencykit/iterative": "iterative:steps=1",
+    "saliencykit/iterative": "iterative:steps=1,areas=(0.2,0.2)",
     "saliencykit/meaningful-perturbation": "meaningful-perturbation:steps=2",
     "saliencykit/extremal-perturbation": "extremal-perturbation:steps=2",
     "saliencykit/rise": "rise:samples=20",

@@ -22,7 +22,7 @@ from tests.helpers import seeded
 
 PACKAGE = Path(__file__).parents[1] / "saliencykit"
 QUICK = {
-    "saliencykit/iterative": "iterative:steps=1",
+    "saliencykit/iterative": "iterative:steps=1,areas=(0.2,0.2)",
     "saliencykit/meaningful-perturbation": "meaningful-perturbation:steps=1",
     "saliencykit/extremal-perturbation": "extremal-perturbation:steps=2",
     "saliencykit/rise": "rise:samples=20",

@@ -41,6 +41,7 @@ def test_it_is_about_twenty_lines():
     assert len([line for line in examples()[1].splitlines() if line.strip()]) <= 20
 
 
+@pytest.mark.slow
 def test_the_example_runs_without_torch_and_says_what_torch_says(tmp_path, monkeypatch):
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")

@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, TypeAlias
 
 import typer
@@ -68,7 +68,7 @@ def progress(
             parts = (f"{name}: {count}", f"about {left:.0f} s left" if left > 0 else "", note)
             to.print(", ".join(filter(None, parts)), soft_wrap=True, markup=False)
 
-    with bar:
+    with bar if to.is_terminal else nullcontext():  # rich 13 prints an empty line at its end
         yield update
 
 

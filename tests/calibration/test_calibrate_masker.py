@@ -20,7 +20,7 @@ from saliencykit.maskers.image_statistics import image_statistics
 from saliencykit.registry.coerce import as_masker
 from saliencykit.testing import Counting, PlantedEvidence
 
-RISE = "rise:samples=64"
+RISE = "rise:samples=64,estimate=mean"
 
 
 def examples(count: int, seed: int) -> Tensor:

@@ -198,6 +198,11 @@ FORMS = (
     "folder", "csv", "json lines", "paths", "images", "pairs", "array", "map style", "iterator",
     "tensor",
 )  # fmt: skip
+# each is one Dataset for every command, so that not all need every command
+FEW = [
+    pytest.param(form, marks=[pytest.mark.slow] * (form not in ("folder", "csv", "iterator")))
+    for form in FORMS
+]
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -211,7 +216,7 @@ def test_every_form_has_the_same_images(form, photos):
     assert [each.label for each in loaded] == ([0, 1] * 3 if labeled else [None] * 6)
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", FEW)
 def test_every_command_takes_every_form(form, photos, tmp_path):
     black_box = model_of_images()
     saved = explain_dataset(
@@ -226,7 +231,7 @@ def test_every_command_takes_every_form(form, photos, tmp_path):
     assert report.results
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", FEW)
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_the_trainings_take_every_form(form, photos):
     black_box = model_of_images()

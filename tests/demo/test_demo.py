@@ -30,6 +30,7 @@ def test_the_region_of_the_photo_alone_decides() -> None:
     assert float(explanation.area) < 0.35
 
 
+@pytest.mark.slow
 @pytest.mark.data
 def test_the_verdicts_of_the_card_are_true(data_folder: Path) -> None:
     from benchmarks.verdicts import sure_images

@@ -13,7 +13,7 @@ from saliencykit.evaluation.evaluate_maskers import evaluate
 from saliencykit.explanation.batch_explainer import BatchExplainer
 from saliencykit.testing.black_boxes import PlantedEvidence
 
-MASKER = "rise:samples=24"
+MASKER = "rise:samples=24,estimate=mean"
 METRICS = ("saliency-score", "deletion:steps=4", "localization")
 
 

@@ -45,6 +45,7 @@ class Drawn(Metric):
 
 
 METRICS = {"area": Area(), "drawn": Drawn()}
+MASKER = "rise:samples=16,estimate=mean"
 
 
 @pytest.fixture
@@ -56,7 +57,7 @@ def sample(black_box, generator):
 def run(black_box, sample, **options):
     return evaluate(
         black_box,
-        "rise:samples=16",
+        MASKER,
         METRICS,
         sample,
         batch_size=options.pop("batch_size", 4),
@@ -113,7 +114,7 @@ def test_another_list_of_the_same_length_is_refused(black_box, sample, tmp_path)
 
 def test_there_is_a_row_for_every_image_and_masker_with_baselines(black_box, sample, tmp_path):
     scores = run(black_box, sample, output_dir=tmp_path / "run")
-    assert scores.maskers == ("rise:samples=16", "center-box", "whole-image", "random")
+    assert scores.maskers == (MASKER, "center-box", "whole-image", "random")
     assert scores.names == ("area", "drawn/noise", "drawn/logit")
     assert [(row.index, row.masker) for row in scores.rows] == [
         (i, m) for i in range(10) for m in scores.maskers
@@ -156,9 +157,9 @@ def test_the_global_random_state_is_unchanged(black_box, sample):
 
 
 def test_baselines_can_be_omitted_or_chosen(black_box, sample):
-    assert run(black_box, sample, baselines=False).maskers == ("rise:samples=16",)
+    assert run(black_box, sample, baselines=False).maskers == (MASKER,)
     assert run(black_box, sample, baselines=["center-box:area=0.1"]).maskers == (
-        "rise:samples=16",
+        MASKER,
         "center-box:area=0.1",
     )
     assert evaluate(black_box, "random", METRICS, sample).maskers == (
@@ -283,6 +284,7 @@ def test_a_second_process_is_refused_while_the_first_one_writes(
     ],
 )
 def test_other_settings_are_refused_and_named(black_box, sample, tmp_path, change, words):
+    sample = Sample(sample.images[:2], sample.labels[:2])
     run(black_box, sample, output_dir=tmp_path / "run")
     with pytest.raises(InputError, match=words):
         run(black_box, sample, output_dir=tmp_path / "run", **change)

@@ -19,7 +19,7 @@ from saliencykit.explanation.explain_images import explain
 from saliencykit.storage.map_encoding import unpacked
 from saliencykit.testing.black_boxes import PlantedEvidence
 
-MASKER = "rise:samples=24"
+MASKER = "rise:samples=24,estimate=mean"
 NUMBERS = ("probability", "kept", "dropped", "area")
 
 

@@ -30,7 +30,14 @@ def planted(count: int = 2) -> tuple[PlantedEvidence, torch.Tensor, torch.Tensor
     return black_box, *black_box.examples(count, generator=torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize("masker", ["iterative:steps=40", "rise:samples=400", "occlusion"])
+@pytest.mark.parametrize(
+    "masker",
+    [
+        pytest.param("iterative:steps=40", marks=pytest.mark.slow),
+        "rise:samples=400",
+        "occlusion",
+    ],
+)
 def test_the_planted_patch_is_found(masker: str) -> None:
     black_box, images, labels = planted(4)
     answer = explain(black_box, images, labels.tolist(), masker=masker)
@@ -202,9 +209,10 @@ def test_one_bad_row_of_a_batch_is_named() -> None:
         explain(small_model(), images)
 
 
-@pytest.mark.parametrize(
-    "masker", ["iterative:steps=3", pytest.param("iterative", marks=pytest.mark.slow)]
-)
+FAST = "iterative:steps=3,areas=(0.2,0.2)"
+
+
+@pytest.mark.parametrize("masker", [FAST, pytest.param("iterative", marks=pytest.mark.slow)])
 def test_an_optimized_mask_of_a_real_network_is_the_same_alone_and_in_a_batch(masker):
     from skimage.data import astronaut, coffee
 

@@ -72,9 +72,9 @@ def test_the_notebook_display_has_four_panels_with_numbers_and_the_verdict(
 def test_the_notebook_display_of_a_large_photo_is_small(
     black_box_of_8_pixels: TorchBlackBox,
 ) -> None:
-    noise = np.random.default_rng(0).integers(0, 255, (1200, 1600, 3), dtype=np.uint8)
+    noise = np.random.default_rng(0).integers(0, 255, (600, 800, 3), dtype=np.uint8)
     answer = explain(black_box_of_8_pixels, Image.fromarray(noise), 0, masker="whole-image")
     page = answer._repr_html_()
     shown = Image.open(io.BytesIO(base64.b64decode(page.split("base64,")[1].split("'")[0])))
     assert (shown.size, shown.format) == ((317, 238), "JPEG")
-    assert answer.overlay().size == (1600, 1200), "the overlay itself is not reduced"
+    assert answer.overlay().size == (800, 600), "the overlay itself is not reduced"

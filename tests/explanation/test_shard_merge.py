@@ -22,7 +22,7 @@ def run(out, *, iterable=False, **options):
     black_box = PlantedEvidence()
     images, labels = black_box.examples(COUNT, generator=torch.Generator().manual_seed(0))
     pairs = list(zip(images, labels.tolist(), strict=True))
-    fixed = {"masker": "rise:samples=24", "batch_size": 4, "overlays": 2}
+    fixed = {"masker": "rise:samples=24,estimate=mean", "batch_size": 4, "overlays": 2}
     data = iter(pairs) if iterable else pairs
     return explain_dataset(black_box, data, output_dir=out, **fixed | options)
 

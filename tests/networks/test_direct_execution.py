@@ -16,7 +16,7 @@ MASKERS = [
     "guided-backprop",
     "excitation-backprop",
     "gradient",
-    "iterative:steps=2",
+    "iterative:steps=2,areas=(0.2,0.2)",
     "extremal-perturbation:steps=2",
 ]
 

@@ -289,7 +289,7 @@ def test_torchscript_shows_no_layers_and_the_message_says_so(masker, whole):
         "rise:samples=16",
         "occlusion",
         "gradient",
-        "iterative:steps=2",
+        "iterative:steps=2,areas=(0.2,0.2)",
         "extremal-perturbation:steps=2",
     ],
 )

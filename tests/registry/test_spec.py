@@ -11,7 +11,8 @@ from saliencykit.core.errors import InputError, RegistryError
 from saliencykit.registry.spec import Spec, build, parse
 
 words = st.text("abcdefghijklmnopqrstuvwxyz0123456789-_./", min_size=1, max_size=12)
-keys = st.from_regex(r"[a-z_][a-z0-9_]{0,8}", fullmatch=True)
+letters = "abcdefghijklmnopqrstuvwxyz_"
+keys = st.builds(str.__add__, st.sampled_from(letters), st.text(f"{letters}0123456789", max_size=8))
 values = st.one_of(
     words,
     st.integers().map(str),

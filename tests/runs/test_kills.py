@@ -203,10 +203,6 @@ def kill_and_run(command, seed, data, whole):
     return killed
 
 
-def test_a_killed_command_ends_as_if_nothing_had_happened(data, whole):
-    kill_and_run("data", 0, data, whole)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
 def test_commands_killed_many_times_end_as_if_nothing_had_happened(command, data, whole):

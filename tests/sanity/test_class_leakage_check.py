@@ -23,6 +23,7 @@ class OwnCode(Masker):
         return mask
 
 
+@pytest.mark.slow  # in the quick tests test_run_checks has a code
 def test_a_code_fails_and_honest_masks_pass(maskers, planted):
     black_box, images, labels = planted(240)
     code = class_leakage(black_box, maskers["code"], images, labels)

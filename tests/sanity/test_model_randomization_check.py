@@ -113,6 +113,7 @@ def crops(step):
     return torch.cat([as_images(part, demo_black_box(), inputs="raw").images for part in parts])
 
 
+@pytest.mark.slow
 def test_guided_backpropagation_fails_as_in_the_paper_and_grad_cam_passes():
     """Adebayo et al. 2018, figures 2 and 4."""
     images = crops(120)

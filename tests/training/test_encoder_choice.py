@@ -50,7 +50,7 @@ def as_function(size=16):
     return FunctionBlackBox(probabilities, size=size)
 
 
-@pytest.mark.parametrize("name", ["test_vit", "test_resnet"])
+@pytest.mark.parametrize("name", ["test_resnet", pytest.param("test_vit", marks=pytest.mark.slow)])
 def test_any_network_of_timm_reads_the_images_of_any_black_box(name, tmp_path):
     pytest.importorskip("timm")
     images, _ = examples(8)

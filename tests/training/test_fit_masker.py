@@ -236,22 +236,21 @@ def often(monkeypatch):
 
 
 @pytest.mark.usefixtures("often")
-def test_killed_and_run_again_it_ends_with_the_same_weights(tmp_path):
-    whole = train()
-    for number in (1, 12, 15):
+@pytest.mark.parametrize(
+    "killed", [12, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 15))]
+)
+def test_killed_and_run_again_it_ends_with_the_same_weights(tmp_path, killed):
+    def stop(step):
+        if step.number == killed:
+            raise KeyboardInterrupt
 
-        def stop(step, number=number):
-            if step.number == number:
-                raise KeyboardInterrupt
-
-        directory = tmp_path / str(number)
-        with pytest.raises(KeyboardInterrupt):
-            train(checkpoint_dir=directory, on_step=stop)
-        steps = []
-        again = train(checkpoint_dir=directory, on_step=steps.append)
-        assert steps[0].number == (number - 1) // 2 * 2 + 1
-        assert same(whole, again)
-        assert str(whole.metadata["validation"]) == str(again.metadata["validation"])
+    whole, steps = train(), []
+    with pytest.raises(KeyboardInterrupt):
+        train(checkpoint_dir=tmp_path, on_step=stop)
+    again = train(checkpoint_dir=tmp_path, on_step=steps.append)
+    assert steps[0].number == (killed - 1) // 2 * 2 + 1
+    assert same(whole, again)
+    assert str(whole.metadata["validation"]) == str(again.metadata["validation"])
 
 
 @pytest.mark.usefixtures("often")

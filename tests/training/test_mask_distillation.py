@@ -103,14 +103,13 @@ def test_a_model_that_no_teacher_works_with_trains_without_distillation(
     assert [step.phase for step in steps] == ["feature-mixing"] * 2 + ["pixels"] * 2
 
 
-def test_killed_and_resumed_it_ends_with_the_same_weights(trunk_black_box, tmp_path):
+@pytest.mark.parametrize("killed", [8, pytest.param(4, marks=pytest.mark.slow)])
+def test_killed_and_resumed_it_ends_with_the_same_weights(trunk_black_box, tmp_path, killed):
     whole = loop(trunk_black_box(), **OPTIONS)
     whole.run(resume=False)
-
-    for killed in (4, 8):
-        options = OPTIONS | {"save_every": 1, "directory": tmp_path / str(killed)}
-        run_until(killed, black_box=trunk_black_box(), **options)
-        again = loop(trunk_black_box(), **options)
-        again.run(resume=True)
-        assert same(weights(whole.network), weights(again.network))
-        assert again.distilled == whole.distilled
+    options = OPTIONS | {"save_every": 1, "directory": tmp_path}
+    run_until(killed, black_box=trunk_black_box(), **options)
+    again = loop(trunk_black_box(), **options)
+    again.run(resume=True)
+    assert same(weights(whole.network), weights(again.network))
+    assert again.distilled == whole.distilled

@@ -125,7 +125,7 @@ def test_each_rows_target_alone_gives_the_row_of_the_batch(image_row, masker, ta
     assert hooks_of(model) == 0
     targets = [target] * 4 if isinstance(target, int) or len(target) == 1 else target
     for i, own in enumerate(targets):
-        for form in (own, int(own), [int(own)]):
+        for form in (own, int(own), [int(own)])[: 3 if i == 0 else 1]:
             alone = {"inputs": given["inputs"][i : i + 1], "target": form}
             one = attribution.attribute(**given | alone)
             assert torch.allclose(together[i : i + 1], one, rtol=0, atol=CLOSE)

@@ -34,7 +34,7 @@ NAMES = [
     "rise:samples=40",
     "feature-ablation:grid_size=4",
     "grad-cam",
-    "iterative:steps=1",
+    "iterative:steps=1,areas=(0.2,0.2)",
 ]
 # normalized inputs: not in [0, 1]
 X = torch.randn(3, 3, 16, 16, generator=Generator().manual_seed(1)) * 2 - 0.5

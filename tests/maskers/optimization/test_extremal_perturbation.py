@@ -103,7 +103,7 @@ def test_the_mask_is_the_mean_over_areas_and_the_attributions_are_the_same_smoot
     assert torch.equal(rough.attributions, rough.mask)
 
 
-@pytest.mark.parametrize("variant", ["delete", "dual"])
+@pytest.mark.parametrize("variant", ["dual", pytest.param("delete", marks=pytest.mark.slow)])
 def test_deleting_and_dual_masks_find_the_evidence_too(variant, black_box, examples):
     images, labels = examples
     blurs = BlurPyramid(sigma=0.2)

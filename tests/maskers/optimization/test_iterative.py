@@ -40,7 +40,12 @@ def small_network(channels=3, classes=5):
 
 
 @pytest.mark.parametrize(
-    "text", ["iterative", "iterative:objective=paper-mean", "meaningful-perturbation:steps=100"]
+    "text",
+    [
+        "iterative",
+        pytest.param("iterative:objective=paper-mean", marks=pytest.mark.slow),
+        pytest.param("meaningful-perturbation:steps=100", marks=pytest.mark.slow),
+    ],
 )
 def test_finds_planted_evidence(text):
     black_box = PlantedEvidence()

@@ -124,7 +124,7 @@ def converged():
     """The map of many samples, for the first example of seed 5."""
     black_box = PlantedEvidence()
     images, labels = black_box.examples(1, generator=Generator().manual_seed(5))
-    return attribute(Rise(samples=16000), black_box, images, labels, 99).attributions
+    return attribute(Rise(samples=8000), black_box, images, labels, 99).attributions
 
 
 @pytest.mark.parametrize("estimate", ["linear", "mean"])

@@ -88,7 +88,15 @@ def test_one_file_takes_any_batch_size(net, photos, tmp_path, monkeypatch):
     assert ways == [True], "by torch.export"
 
 
-@pytest.mark.parametrize("name", ["convolutional", "squeezed", "channels-last", "flattened"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "squeezed",
+        "flattened",
+        pytest.param("convolutional", marks=pytest.mark.slow),
+        pytest.param("channels-last", marks=pytest.mark.slow),
+    ],
+)
 def test_feature_maps_of_every_layout(name, net, photos, tmp_path, traced):
     images = photos(3)
     masker = bound(net(name), images)
@@ -97,9 +105,8 @@ def test_feature_maps_of_every_layout(name, net, photos, tmp_path, traced):
     assert traced == [True, False]
 
 
-@pytest.mark.parametrize(("name", "options"), [("test_resnet", {}), ("test_vit", {"img_size": 64})])
-def test_timm_models(name, options, tmp_path, traced):
-    black_box = trained(name, 64, **options)
+def test_a_model_of_timm(tmp_path, traced):
+    black_box = trained("test_resnet", 64)
     images = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(1))
     masker = bound(black_box, images)
     masker.export_onnx(str(tmp_path / "masker.onnx"), labels=True)
@@ -179,9 +186,9 @@ class Returns(nn.Module):
     [
         ("tuple", "softmax"),
         ("dict", "score"),
-        ("probabilities", "softmax"),
+        pytest.param("probabilities", "softmax", marks=pytest.mark.slow),
         ("probabilities", "sigmoid"),
-        ("sigmoid", "softmax"),
+        pytest.param("sigmoid", "softmax", marks=pytest.mark.slow),
         ("one probability", "sigmoid"),
     ],
 )

@@ -56,6 +56,7 @@ def test_images_are_resized_and_normalized_as_the_network_wants_them():
     assert torch.allclose(got, expected, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_network_for_large_images_is_rebuilt_for_smaller_ones():
     encoder = PretrainedEncoder("timm:vit_tiny_patch16_384,pretrained=false", (64, 64))
     assert encoder.input_size == (224, 224)

@@ -227,8 +227,15 @@ def test_a_bfloat16_model_gives_float32_results(net, photos):
     assert (logits - black_box(images)).abs().max() < 0.2
 
 
-@pytest.mark.parametrize("name", ["convolutional", "class-token"])
-@pytest.mark.parametrize("in_place", [False, True], ids=["wrapped", "in place"])
+@pytest.mark.parametrize(
+    ("name", "in_place"),
+    [
+        ("convolutional", False),
+        ("class-token", True),
+        pytest.param("convolutional", True, marks=pytest.mark.slow),
+        pytest.param("class-token", False, marks=pytest.mark.slow),
+    ],
+)
 def test_a_compiled_model_gives_the_same_results(name, in_place, net, photos):
     plain, images = net(name), photos(3)
     masker = RealTimeMasker(network=randomized(masking_network(plain, images)))
