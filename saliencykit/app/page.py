@@ -131,7 +131,16 @@ class Page:
             percent = actions.own_percent(first)
             shown = actions.show(first, second, actions.Dial(percent, *dial[1:]))
         except Exception as error:
-            return [None, None, gr.skip(), gr.skip(), gr.skip(), actions.problem(error), "", ""]
+            return [
+                None,
+                None,
+                gr.skip(),
+                gr.skip(),
+                gr.skip(),
+                actions.problem(error, file, name),
+                "",
+                "",
+            ]
         classes = actions.class_choices(first)
         rivals = [("no other class", actions.NO_CLASS), *classes]
         rival = actions.NO_CLASS if chosen.against is None else chosen.against

@@ -149,11 +149,14 @@ def chosen(model: str, masker: str, label: int | None, against: int | None) -> C
     return Choice(model, masker, own, rival)
 
 
-def problem(error: Exception) -> str:
+def problem(error: Exception, file: str | None = None, name: str | None = None) -> str:
     """HTML: an error as one sentence.
 
     Args:
         error: Whatever was raised.
+        file: The image that was uploaded, as a path of the server.
+        name: Its name, for people, in place of the path.
     """
     text = reason_of(error)
+    text = text.replace(file, name) if file and name else text
     return f'<p class="sk-problem" role="alert">{plain(text[:1].upper() + text[1:])}</p>'

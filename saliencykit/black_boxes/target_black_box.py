@@ -6,7 +6,7 @@ from torch import Tensor
 
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.black_box_wrapper import BlackBoxWrapper
-from saliencykit.core.checks import first_line, name_of
+from saliencykit.core.checks import describe, first_line, name_of
 from saliencykit.core.errors import ContractError, InputError, SaliencyKitError
 from saliencykit.core.types import Images, Logits, Target
 
@@ -73,8 +73,7 @@ def read_scores(target: Target, answer: object, batch_size: int, who: str) -> Lo
         shaped = shaped.reshape(1, 1) if batch_size == 1 and scores.ndim == 0 else shaped
         if shaped.ndim == 2 and len(shaped) == batch_size and shaped.shape[1] > 0:
             return shaped
-    got = tuple(scores.shape) if isinstance(scores, Tensor) else name_of(scores)
     raise ContractError(
-        f"the target {name_of(target)} returned {got} for {batch_size} images; expected one float "
-        f"per image, a tensor ({batch_size},), or ({batch_size}, K) for K things to explain."
+        f"the target {name_of(target)} returned {describe(scores)} for {batch_size} images; expected "
+        f"one float per image, a tensor ({batch_size},), or ({batch_size}, K) for K things to explain."
     )

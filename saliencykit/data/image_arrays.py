@@ -54,7 +54,16 @@ def tensor_rows(tensor: Tensor, name: str, black_box: BlackBox) -> list[tuple[st
         InputError: It has another shape or number type, or is not finite; the message says what to
             write.
     """
-    shape = tuple(tensor.shape)
+    plain = tensor.layout is torch.strided and not (tensor.is_nested or tensor.is_meta)
+    if not plain or tensor.is_complex() or tensor.is_quantized:
+        kind = "nested" if tensor.is_nested else tensor.layout
+        raise InputError(
+            f"{name} is a tensor of {tensor.dtype} ({kind}, on {tensor.device}); expected plain "
+            "values: write x.to_dense(), x.dequantize() or x.abs() before."
+        )
+    tensor, shape = tensor.detach().as_subclass(Tensor), tuple(tensor.shape)
+    if tensor.is_floating_point() and tensor.element_size() == 1:  # torch computes little with them
+        tensor = tensor.float()
     if tensor.ndim not in (3, 4) or 0 in shape:
         hint = " Write x[None] for one gray image." if tensor.ndim == 2 else _volume_advice(shape)
         raise InputError(
@@ -119,6 +128,10 @@ def array_rows(
         )
     if array.ndim > 2:
         _warn_of_layout(shape, name, black_box)
+    if isinstance(array, np.ma.MaskedArray) and array.mask.any():
+        raise InputError(
+            f"{name} has masked pixels; write x.filled(0), or with another value for them."
+        )
     usual = array.dtype.kind == "f" or array.dtype in (np.uint8, np.uint16, np.bool_)
     if not usual and (black_box.pixel_range is None or array.dtype.kind not in "iu"):
         is_number = array.dtype.kind in "iu"

@@ -164,7 +164,7 @@ def _read(item: Any, row: int | None, black_box: BlackBox) -> list[tuple[str, Re
     if isinstance(item, bytes):
         return [(name, _scaled(decoded_image(item, name), black_box, name))]
     if isinstance(item, Tensor):
-        return tensor_rows(item.detach().as_subclass(Tensor), name, black_box)
+        return tensor_rows(item, name, black_box)
     if isinstance(item, np.ndarray):
         return array_rows(item, name, black_box)
     if isinstance(item, Image.Image):

@@ -16,6 +16,7 @@ from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeAlias, cast
 
+from saliencykit.core.checks import first_line
 from saliencykit.core.errors import InputError
 
 Place: TypeAlias = str | os.PathLike[str]
@@ -60,6 +61,8 @@ def location(place: Place) -> Path:
         package = _PACKAGES.get(protocol[1])
         words = f"pip install {package}" if package else f"fsspec does not know it: {error}"
         raise InputError(f"{text!r} cannot be read: {words}.") from error
+    except OSError as error:  # of a protocol that connects here
+        raise InputError(f"{text!r} cannot be reached: {first_line(error)}.") from error
     return cast(Path, path)
 
 

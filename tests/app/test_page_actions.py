@@ -9,6 +9,7 @@ from saliencykit.app.disagreement import FIRST, SECOND, draw_regions
 from saliencykit.app.exploration import Choice, explore
 from saliencykit.app.folder_gallery import FILTERS, NOT_KEPT, explain_folder
 from saliencykit.app.workbench import Workbench
+from saliencykit.core.errors import InputError
 from saliencykit.core.verdict import Verdict
 from saliencykit.demo import demo_image
 
@@ -105,6 +106,11 @@ def test_the_report_has_the_budget(explored):
 
 
 def test_any_error_is_one_sentence_of_text():
+    named = actions.problem(
+        InputError("/tmp/a1b2/<b>.png is empty"), "/tmp/a1b2/<b>.png", "<b>.png"
+    )
+    assert "&lt;b&gt;.png is empty" in named
+    assert "a1b2" not in named
     html = actions.problem(RuntimeError("<script>\nfire"))
     assert html.count("<") == 2
     assert "RuntimeError: &lt;script&gt; fire" in html

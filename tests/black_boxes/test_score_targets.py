@@ -139,9 +139,9 @@ def test_an_answer_that_a_target_cannot_read_is_an_error_with_the_way_out(target
     [
         (lambda answer: answer["x"], InputError, "raised KeyError on what Net returned, dict"),
         (lambda answer: 3.0, ContractError, "returned float for 2 images; expected one float per"),
-        (lambda answer: torch.zeros(3), ContractError, r"returned \(3,\) for 2 images"),
-        (lambda answer: torch.zeros(2, 0), ContractError, r"returned \(2, 0\)"),
-        (lambda answer: torch.zeros(2, dtype=torch.int64), ContractError, r"returned \(2,\)"),
+        (lambda answer: torch.zeros(3), ContractError, r"float32 of shape \(3,\) for 2 images"),
+        (lambda answer: torch.zeros(2, 0), ContractError, r"of shape \(2, 0\)"),
+        (lambda answer: torch.zeros(2, dtype=torch.int64), ContractError, r"int64 of shape \(2,\)"),
     ],
 )
 def test_scores_of_another_form_are_refused(target, error, says):

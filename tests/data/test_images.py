@@ -306,6 +306,21 @@ def test_arrays_that_can_be_read_both_ways_are_warned_about(
     assert all("write x.transpose(" in line for line in said)
 
 
+@pytest.mark.parametrize(
+    "form",
+    [
+        torch.zeros(1, 3, 8, 8).to_sparse(),
+        torch.zeros(1, 3, 8, 8, dtype=torch.complex64),
+        torch.zeros(1, 3, 8, 8, device="meta"),
+        np.ma.masked_array(np.zeros((8, 8, 3), np.uint8), np.eye(8)[..., None] * [1, 1, 1]),
+    ],
+)
+def test_tensors_and_arrays_without_plain_values_are_refused(form: object) -> None:
+    for black_box in (BOX, BARE):
+        with pytest.raises(InputError, match=r"write x\."):
+            as_images(form, black_box)
+
+
 def test_a_volume_is_explained_with_its_slices_as_channels() -> None:
     volume = torch.rand(1, 2, 5, 12, 12)
     net = nn.Sequential(nn.Conv3d(2, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool3d(1), nn.Flatten())

@@ -159,6 +159,8 @@ def test_a_masker_is_read_from_a_store(store, tmp_path):
 
 
 def test_a_missing_package_or_protocol_is_one_line(monkeypatch):
+    with pytest.raises(InputError, match="cannot be reached"):
+        location("ftp://no-such-host.invalid/x.png")
     with pytest.raises(InputError, match="fsspec does not know it"):
         location("nonsense://bucket/x")
     for protocol, package in {"gs": "gcsfs", "hf": "huggingface_hub", "s3": "s3fs"}.items():
