@@ -73,7 +73,8 @@ def read_scores(target: Target, answer: object, batch_size: int, who: str) -> Lo
         shaped = shaped.reshape(1, 1) if batch_size == 1 and scores.ndim == 0 else shaped
         if shaped.ndim == 2 and len(shaped) == batch_size and shaped.shape[1] > 0:
             return shaped
+    came = f"{describe(scores)} for {batch_size} images"
     raise ContractError(
-        f"the target {name_of(target)} returned {describe(scores)} for {batch_size} images; expected "
-        f"one float per image, a tensor ({batch_size},), or ({batch_size}, K) for K things to explain."
+        f"the target {name_of(target)} returned {came}; expected one float per image, a tensor "
+        f"({batch_size},), or ({batch_size}, K) for K things to explain."
     )

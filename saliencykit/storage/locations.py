@@ -105,7 +105,7 @@ class as_os_error:  # noqa: N801
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         if isinstance(error, Exception) and not isinstance(error, OSError):
-            raise OSError(0, f"{type(error).__name__}: {str(error)[:200]}") from error
+            raise OSError(0, f"{type(error).__name__}: {first_line(error)}") from error
 
 
 def names_in(folder: Path) -> list[str]:

@@ -20,7 +20,7 @@ from saliencykit.registry.coerce import as_masker
 from saliencykit.reports.report_files import write_report
 from saliencykit.runs.lock import locked
 from saliencykit.storage import locations
-from saliencykit.storage.locations import is_remote, local_copy, location
+from saliencykit.storage.locations import as_os_error, is_remote, local_copy, location
 from tests.hostile.kinds import KINDS, black_box
 
 pytest.importorskip("upath")
@@ -156,6 +156,15 @@ def test_a_masker_is_read_from_a_store(store, tmp_path):
     assert isinstance(as_masker(str(store / "m.safetensors")), RealTimeMasker)
     with pytest.raises(InputError, match=r"none.safetensors cannot be read"):
         as_masker(str(store / "none.safetensors"))
+
+
+def test_errors_of_a_stores_own_package_are_one_line():
+    with (
+        pytest.raises(OSError, match=r"^\[Errno 0\] KeyError: 'no bucket") as caught,
+        as_os_error(),
+    ):
+        raise KeyError("no bucket\nsee the manual")
+    assert "\n" not in str(caught.value)
 
 
 def test_a_missing_package_or_protocol_is_one_line(monkeypatch):
