@@ -1,22 +1,24 @@
-r"""The universal masker on a classifier that its network has never seen, beside what it offers
-itself.
+r"""The universal masker on classifiers that its network has never seen, beside what they offer
+themselves.
 
     python -m benchmarks.universal --model squeezenet --network left-out.safetensors \
-        --out rows/squeezenet.jsonl
-    python -m benchmarks.universal --table rows/*.jsonl
+        --columns areas --out rows/squeezenet-areas.jsonl
+    python -m benchmarks.universal --model squeezenet --network left-out.safetensors \
+        --columns boxes --out rows/squeezenet-boxes.jsonl
+    python -m benchmarks.universal --table rows/*.jsonl --into docs/results/universal.md
 
-One file of rows for each classifier; the same command resumes it. Photos of the tuning part choose
-each method's threshold for boxes, those of the report part are counted. The true class is
-explained. The first photos of the report part have kept and dropped probabilities too: of the best
-5, 10, 20, 30 and 50 % of the pixels, with the two held-out fills. Grad-CAM of a head that pools is
-CAM up to a factor, so it has no row of its own. `trained` is the masker that was trained for this
-classifier, where there is one.
+The same command resumes a file of rows. `areas`: kept and dropped probability of the best 5, 10,
+20, 30 and 50 % of the pixels, with the two held-out fills, on the first photos of the report part.
+`boxes`: those of the mask at many thresholds, and the mask's area for this and for another class,
+on photos of the tuning part, which choose each method's threshold, and of the report part, which
+are counted. The true class is explained. Grad-CAM of a head that pools is CAM up to a factor, so it
+has no row of its own. `trained` is the masker that was trained for this classifier.
 """
 
 import argparse
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean
 
@@ -24,60 +26,61 @@ import torch
 from torch import Generator
 
 from benchmarks.data import MODELS, Photo
-from benchmarks.localization import CUTS, MODES, best_overlap, boxes_of
+from benchmarks.localization import CUTS, HALF, MODES, best_overlap, boxes_of
 from benchmarks.results import black_boxes, other_class
 from benchmarks.rows import Row, append, read_rows
 from benchmarks.scoring import AREAS, UNSEEN, Scorer
 from benchmarks.split import Record, part, read
+from benchmarks.tables import put_into
 from saliencykit.core import BlackBox, Masker
 from saliencykit.evaluation import interval
-from saliencykit.maskers import Cam, ExcitationBackprop, Universal
+from saliencykit.maskers import Cam, Universal
 from saliencykit.registry import trained_masker
 
 SCALES = (1.0, 10 / 7, 2.0)
-SLOW = ("multi-scale CAM", "excitation backprop, blurred")
-"""Only on the photos whose probabilities are counted."""
+LARGER = "CAM at three sizes"
+OURS = "universal"
 TAKEN = 0.5  # overlap of a box that is right
+Rows = Mapping[str, Mapping[str, Row]]
+"""By method, by photo."""
 
 
 def maskers(black_box: BlackBox, network: Path | None) -> dict[str, Masker]:
     """The methods by name."""
     methods: dict[str, Masker] = {
         "CAM": Cam(),
-        "universal": Universal(network=network),
-        "multi-scale CAM": Cam(scales=SCALES),
-        "excitation backprop, blurred": ExcitationBackprop(blur=8.0),
+        OURS: Universal(network=network),
+        LARGER: Cam(scales=SCALES),
     }
     trained = trained_masker(black_box)
     return methods if trained is None else methods | {"trained": trained.bound_to(black_box)}
 
 
-def row_of(
-    masker: Masker, black_box: BlackBox, photo: Photo, entry: Record, score: Scorer | None
-) -> Row:
-    """What the table needs of one mask; with a score also its probabilities."""
-    labels = torch.tensor([entry.label])
+def evidence_row(masker: Masker, black_box: BlackBox, photo: Photo, score: Scorer) -> Row:
+    """Kept and dropped probabilities at equal areas, and the seconds of the mask."""
     start = time.process_time()
+    labels = torch.tensor([photo.label])
     output = masker.attribute(black_box, photo.image, labels, generator=Generator().manual_seed(0))
-    row: Row = {"seconds": round(time.process_time() - start, 4)}
-    mask = output.mask[0, 0].numpy()
-    found, truth = boxes_of(mask), photo.boxes.numpy()
-    row["overlap"] = {
-        mode: [round(best_overlap(box, truth), 3) for box in found[mode]] for mode in MODES
-    }
-    other = masker(
-        black_box,
-        photo.image,
-        torch.tensor([other_class(entry)]),
-        generator=Generator().manual_seed(0),
+    seconds = time.process_time() - start
+    places = score.places(output.mask if output.attributions is None else output.attributions)
+    assert places is not None, f"a flat map: {photo.name}"
+    areas = score.at_areas(places, AREAS, UNSEEN)
+    return {"seconds": round(seconds, 4), "areas": areas, "p": round(score.whole, 4)}
+
+
+def box_row(masker: Masker, black_box: BlackBox, photo: Photo, entry: Record) -> Row:
+    """The boxes of one mask, its area, and that of the mask for another class."""
+    mask, other = (
+        masker(black_box, photo.image, torch.tensor([k]), generator=Generator().manual_seed(0))
+        for k in (entry.label, other_class(entry))
     )
-    row |= {"area": round(float(mask.mean()), 4), "other_area": round(float(other.mean()), 4)}
-    if score is not None:
-        ranking = output.mask if output.attributions is None else output.attributions
-        places = score.places(ranking)
-        assert places is not None, f"a flat map: {entry.name}"
-        row |= {"areas": score.at_areas(places, AREAS, UNSEEN), "p": round(score.whole, 4)}
-    return row
+    truth = photo.boxes.numpy()
+    overlap = {
+        mode: [round(best_overlap(box, truth), 3) for box in boxes]
+        for mode, boxes in boxes_of(mask[0, 0].numpy()).items()
+    }
+    areas = {"area": round(float(mask.mean()), 4), "other_area": round(float(other.mean()), 4)}
+    return {"overlap": overlap, "part": entry.part, "object": round(entry.object_area, 4)} | areas
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -86,25 +89,31 @@ def run(arguments: argparse.Namespace) -> None:
     methods = maskers(forms.own, arguments.network)
     chosen = {name: methods[name] for name in arguments.methods or methods if name in methods}
     done = {(row["photo"], row["method"]) for row in read_rows(arguments.out)}
-    plan = [(entry, True) for entry in part("report")[: arguments.scored]]
-    plan += [(entry, False) for entry in part("tune")[: arguments.tuned]]
-    plan += [(entry, False) for entry in part("report")[arguments.scored : arguments.counted]]
-    for number, (entry, scored) in enumerate(plan):
-        left = [
-            name
-            for name in chosen
-            if (entry.name, name) not in done and (scored or name not in SLOW)
-        ]
+    plan = part("report")[: arguments.scored]
+    if arguments.columns == "boxes":
+        plan = part("tune")[: arguments.tuned] + part("report")[: arguments.counted]
+    for number, entry in enumerate(plan):
+        left = [name for name in chosen if (entry.name, name) not in done]
         if not left:
             continue
         (photo,) = read([entry], forms.own)
-        score = Scorer(forms.quick, photo) if scored else None
+        score = Scorer(forms.quick, photo) if arguments.columns == "areas" else None
         for name in left:
             row = {"photo": entry.name, "method": name, "model": arguments.model}
-            row |= {"part": entry.part, "object": round(entry.object_area, 4)}
-            row |= row_of(chosen[name], forms.own, photo, entry, score)
+            given = (chosen[name], forms.own, photo)
+            row |= box_row(*given, entry) if score is None else evidence_row(*given, score)
             append(arguments.out, row)
         print(f"\r{number + 1} of {len(plan)}", end="", file=sys.stderr)
+
+
+def by_model(files: Sequence[Path]) -> dict[str, Rows]:
+    """The rows of all files, those of one photo and method joined."""
+    found: dict[str, dict[str, dict[str, Row]]] = {name: {} for name in MODELS}
+    for file in files:
+        for row in read_rows(file):
+            photos = found.setdefault(row["model"], {}).setdefault(row["method"], {})
+            photos[row["photo"]] = photos.get(row["photo"], {}) | row
+    return {model: rows for model, rows in found.items() if rows}
 
 
 def gap(row: Row) -> float:
@@ -112,48 +121,63 @@ def gap(row: Row) -> float:
     return mean(kept - dropped for kept, dropped in row["areas"].values())
 
 
-def missed(row: Row, mode: str, cut: int) -> float:
-    """1 where the box is wrong."""
-    return float(row["overlap"][mode][cut] < TAKEN)
+def gaps(rows: Mapping[str, Row]) -> dict[str, float]:
+    """By photo."""
+    return {photo: gap(row) for photo, row in rows.items() if "areas" in row}
 
 
-def table(files: list[Path]) -> str:
-    """Markdown: a line per classifier and method; differences from `universal` on the same photos,
-    with 95 % intervals.
-    """
+def evidence_table(files: Sequence[Path]) -> str:
+    """Markdown: kept minus dropped, and what `universal` has more on the same photos."""
     lines = [
-        "| classifier | method | kept - dropped | universal is better by | localization error, % | "
-        "universal is lower by | other class's area | CPU ms |",
-        "|---|---|---|---|---|---|---|---|",
+        "| left out | photos | CAM | CAM at 224, 320, 448 px | trained for it | `universal` | more "
+        "than CAM | than CAM at three sizes | than the trained one |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
-    for file in files:
-        by_method: dict[str, dict[str, Row]] = {}
-        for row in read_rows(file):
-            by_method.setdefault(row["method"], {})[row["photo"]] = row
-        lines += [line(name, by_method) for name in by_method]
+    for model, rows in by_model(files).items():
+        found = {name: gaps(rows.get(name, {})) for name in ("CAM", LARGER, "trained", OURS)}
+        ours = found[OURS]
+        cells = [f"{mean(g.values()):.3f}" if g else "" for g in found.values()]
+        for name in ("CAM", LARGER, "trained"):
+            both = [ours[photo] - value for photo, value in found[name].items() if photo in ours]
+            cells.append(difference(both, 1, 3) if both else "")
+        lines.append(f"| {' | '.join([model, str(len(ours)), *cells])} |")
     return "\n".join(lines)
 
 
-def line(name: str, by_method: Mapping[str, Mapping[str, Row]]) -> str:
-    """One method's line."""
-    rows, ours = by_method[name], by_method.get("universal", {})
-    scored = [photo for photo in rows if "areas" in rows[photo]]
-    both = [photo for photo in scored if "areas" in ours.get(photo, {})]
-    model = next(iter(rows.values()))["model"]
-    cells = [model, name, f"{mean(gap(rows[p]) for p in scored):.3f} ({len(scored)})"]
-    same = name == "universal"
-    cells.append("" if same else difference([gap(ours[p]) - gap(rows[p]) for p in both], 1, 3))
-    if any(row["part"] == "tune" for row in rows.values()):
-        errors, chosen = errors_of(rows)
-        cells.append(f"{100 * mean(errors.values()):.1f} ({len(errors)}; {chosen})")
-        others = {} if same else errors_of(ours)[0]
-        shared = [errors[p] - others[p] for p in errors if p in others]
-        cells.append(difference(shared, 100, 1) if shared else "")
-    else:
-        cells += ["", ""]
-    areas = sum(r["other_area"] for r in rows.values()) / sum(r["area"] for r in rows.values())
-    seconds = sorted(row["seconds"] for row in rows.values())[len(rows) // 2]
-    return f"| {' | '.join([*cells, f'{areas:.2f} of its own', f'{1e3 * seconds:.0f}'])} |"
+def box_table(files: Sequence[Path]) -> str:
+    """Markdown: localization errors, and areas of the masks of another class."""
+    lines = [
+        "| left out | photos | localization error, %: CAM | `universal` | lower by | at half the "
+        "range: CAM | `universal` | area: CAM | `universal` | another class's, of its own: CAM | "
+        "`universal` |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for model, every in by_model(files).items():
+        rows = [
+            {photo: row for photo, row in every.get(name, {}).items() if "overlap" in row}
+            for name in ("CAM", OURS)
+        ]
+        if not all(rows):
+            continue
+        cam, ours = (errors_of(each)[0] for each in rows)
+        both = [photo for photo in ours if photo in cam]
+        cells = [model, str(len(both))]
+        cells += [f"{100 * mean(each[photo] for photo in both):.1f}" for each in (cam, ours)]
+        cells.append(difference([cam[photo] - ours[photo] for photo in both], 100, 1))
+        cells += [
+            f"{100 * mean(missed(each[photo], 'all', HALF) for photo in both):.0f}" for each in rows
+        ]
+        cells += [f"{mean(each[photo]['area'] for photo in both):.2f}" for each in rows]
+        for each in rows:
+            other, own = (sum(each[p][key] for p in both) for key in ("other_area", "area"))
+            cells.append(f"{other / own:.2f}")
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def missed(row: Row, mode: str, cut: int) -> float:
+    """1 where the box is wrong."""
+    return float(row["overlap"][mode][cut] < TAKEN)
 
 
 def errors_of(rows: Mapping[str, Row]) -> tuple[dict[str, float], str]:
@@ -181,17 +205,23 @@ def main() -> None:
     parser.add_argument("--model", choices=list(MODELS), default="mobilenet_v2")
     parser.add_argument("--network", type=Path, help="a file; default: the one that ships")
     parser.add_argument("--methods", nargs="+", help="default: all")
-    parser.add_argument("--scored", type=int, default=150, help="report photos with probabilities")
-    parser.add_argument("--tuned", type=int, default=314)
-    parser.add_argument("--counted", type=int, default=861, help="report photos with boxes")
+    parser.add_argument("--columns", choices=["areas", "boxes"], default="areas")
+    parser.add_argument("--scored", type=int, default=100, help="report photos with probabilities")
+    parser.add_argument("--tuned", type=int, default=60)
+    parser.add_argument("--counted", type=int, default=120, help="report photos with boxes")
     parser.add_argument("--out", type=Path, default=Path("universal.jsonl"))
-    parser.add_argument("--table", nargs="+", type=Path, help="files of rows: print the table")
+    parser.add_argument("--table", nargs="+", type=Path, help="files of rows: print the tables")
+    parser.add_argument("--into", type=Path, help="a page: put them between its comments too")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    if arguments.table:
-        print(table(arguments.table))
-    else:
+    if not arguments.table:
         run(arguments)
+        return
+    for tag, table in (("evidence", evidence_table), ("boxes", box_table)):
+        text = table(arguments.table)
+        print(text, end="\n\n")
+        if arguments.into:
+            put_into(arguments.into, tag, text)
 
 
 if __name__ == "__main__":

@@ -114,9 +114,9 @@ def fit(
             present, where its filters are not the classifier's own. None: 150, at most twice
             `steps`. An encoder trained from scratch needs several hundred.
         distill_steps: Steps of distillation between those two: the decoder learns the mean of its
-            own masks and a cheap teacher's (excitation backprop, blurred, or CAM or Grad-CAM,
-            whichever does better on held-out images), half of them of images that are pasted small
-            on others. Kept only if the validation is no worse. None: twice `steps`; 0: none.
+            own masks and a cheap teacher's (excitation backprop, blurred, `universal`, CAM or
+            Grad-CAM, whichever does better on held-out images), half of them of images that are
+            pasted small on others. Kept only if the validation is no worse. None: twice `steps`; 0: none.
         feature_mixing: Mix features rather than pixels at first. None: on a CPU, where the network
             allows it.
         batch_size: Images per step, >= 2.

@@ -20,6 +20,7 @@ from saliencykit.maskers.cam.grad_cam import GradCam
 from saliencykit.maskers.gradient.excitation_backprop import ExcitationBackprop
 from saliencykit.maskers.realtime.encoder import Features
 from saliencykit.maskers.realtime.masking_network import MaskingNetwork
+from saliencykit.maskers.universal.universal_masker import Universal
 from saliencykit.training.absent_labels import other_labels
 from saliencykit.training.cache import Cache
 from saliencykit.training.pastes import Layouts, Pastes, make_pastes
@@ -113,8 +114,9 @@ def distillation(
 ) -> Distillation | None:
     """Choose a teacher on held-out images, and make its targets and pastes.
 
-    Teachers are excitation backprop blurred by 8 pixels of 224, CAM, and where there is no CAM
-    Grad-CAM: the one whose best pixels keep most and whose removal drops most.
+    Teachers are excitation backprop blurred by 8 pixels of 224, the universal masker, CAM, and
+    where there is no CAM Grad-CAM: the one whose best pixels keep most and whose removal drops
+    most.
 
     Args:
         network: Its own masks are half of the targets.
@@ -160,6 +162,7 @@ def distillation(
 def _teachers(side: int) -> dict[str, Masker]:
     return {
         "excitation-backprop": ExcitationBackprop(blur=_BLUR * side),
+        "universal": Universal(),
         "cam": Cam(),
         "grad-cam": GradCam(),
     }

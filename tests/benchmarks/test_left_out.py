@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks.localization import CUTS, MODES
 from benchmarks.rows import append
-from benchmarks.universal import errors_of, gap, table
+from benchmarks.universal import box_table, errors_of, evidence_table, gap
 
 
 def row(photo, part, method, right, gap=None):
@@ -27,16 +27,20 @@ def test_the_threshold_is_that_of_the_tuning_photos():
     assert chosen == f"{CUTS[3][0]} {CUTS[3][1]:g}, all"
 
 
-def test_a_method_is_compared_on_the_photos_that_both_have(tmp_path):
-    path = tmp_path / "rows.jsonl"
+def test_methods_are_compared_on_the_photos_that_both_have(tmp_path):
+    areas, boxes = tmp_path / "areas.jsonl", tmp_path / "boxes.jsonl"
     for name, right, value in (("CAM", [2], 0.1), ("universal", [2, 3], 0.3)):
-        append(path, row("a", "tune", name, right))
+        append(boxes, row("a", "tune", name, right))
         for photo in "bcd":
-            append(path, row(photo, "report", name, right, value))
-    append(path, row("e", "report", "CAM", [], 0.9))
-    lines = table([path]).splitlines()
-    cam = [cell.strip() for cell in lines[2].split("|")]
-    assert cam[4] == "+0.200 [+0.200, +0.200]"
-    assert cam[5].startswith("25.0 (4;")
-    assert cam[7] == "0.25 of its own"
+            append(boxes, row(photo, "report", name, right if photo == "b" else []))
+            append(areas, row(photo, "report", name, [], value))
+    append(boxes, row("e", "report", "CAM", [2]))
+    append(areas, row("e", "report", "CAM", [], 0.9))
+    files = [areas, boxes]
+    cells = [cell.strip() for cell in evidence_table(files).splitlines()[2].split("|")[1:-1]]
+    assert cells[:2] == ["m", "3"]
+    assert cells[5:8] == ["0.300", "+0.200 [+0.200, +0.200]", ""]
+    cells = [cell.strip() for cell in box_table(files).splitlines()[2].split("|")[1:-1]]
+    assert cells[:4] == ["m", "3", "66.7", "66.7"]
+    assert cells[-1] == "0.25"
     assert gap(row("a", "tune", "CAM", [], 0.5)) == pytest.approx(0.5)

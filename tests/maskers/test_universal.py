@@ -17,6 +17,7 @@ from saliencykit.maskers import Cam, Rise, Universal
 from saliencykit.maskers.universal.class_evidence import (
     cells_of,
     compared_layers,
+    evened,
     read_evidence,
     relative_strength,
 )
@@ -148,6 +149,20 @@ def test_evidence_with_a_pooled_head_is_that_of_cam():
     expected = (expected / expected.amax((1, 2, 3), keepdim=True)).clamp(-1, 1)
     assert (known.of(labels[:, None]) - expected).abs().mean() < 1e-4
     assert torch.allclose(known.logits, black_box(images), atol=1e-5)
+
+
+def test_the_contrast_of_peaked_and_flat_maps_is_evened():
+    g = torch.Generator().manual_seed(0)
+    maps = torch.rand(2, 2, 7, 7, generator=g) ** torch.tensor([0.5, 3.0]).view(2, 1, 1, 1)
+    maps[..., 0] *= -1
+    maps = maps / maps.amax((2, 3), keepdim=True)
+    maps = maps.clamp_min(-1)
+    even = evened(maps)
+    before, after = (each.clamp_min(0).mean((2, 3)) for each in (maps, even))
+    assert torch.allclose(after, (0.35 * before).sqrt(), atol=1e-3)
+    assert torch.equal(maps.flatten(2).argsort(2), even.flatten(2).argsort(2))
+    flat = torch.ones(1, 1, 5, 5)
+    assert torch.equal(evened(flat), flat)
 
 
 @pytest.mark.parametrize("output", ["softmax", "sigmoid", "score"])

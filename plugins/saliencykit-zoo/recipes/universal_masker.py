@@ -45,6 +45,10 @@ from saliencykit.training.validation import curve_score
 TRAINED = {"mobilenet_v2": "zoo/mobilenetv2", "squeezenet": "zoo/squeezenet1-0", "demo": "demo"}
 CHUNK, OTHERS, SEEN = 8, 2, 0.1
 EDITED, ANCHOR = 8, 0.5  # images of a step of the second phase; weight of the target there
+SMALLER, LEAST = (
+    5 / 7,
+    128,
+)  # sides of the images that the classifiers see there; not those below 128 px
 SLOWER, WARM = 0.3, 50  # learning rate of the second phase; steps until it is reached
 SHARPER = 1.5  # exponent of the targets: the teachers' soft masks cover half of a photo
 ROWS = 12  # images of a step
@@ -313,7 +317,10 @@ class Queried:
         masks, scores = network(
             given, evidence, strength, similarities, tuple(stored["offset"].tolist())
         )
-        size = self.black_boxes[number].input_size
+        size = [
+            side if side < LEAST else round(side * SMALLER / 32) * 32
+            for side in self.black_boxes[number].input_size
+        ]
         images = F.adaptive_avg_pool2d(given, size)
         if self.fast[number] is None:
             self.fast[number] = self.black_boxes[number].optimized_for(images)

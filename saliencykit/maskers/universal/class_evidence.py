@@ -25,6 +25,8 @@ _STRIDES = (8, 16)  # pixels of the image per position of the feature maps that 
 _SAME = 1.5  # maps whose stride differs by a larger factor are not taken
 _MOST_CELLS = 14  # per side; finer maps of evidence are averaged
 _ROUNDING = 1e-6  # of the largest term: an evidence map below it is noise
+_MEAN = 0.35  # of the positive part of a map of usual contrast
+_POWERS, _HALVINGS = (0.4, 2.5), 12  # that change the contrast; steps to find one
 
 _layers: StructureCache[tuple[FeatureMap | None, ...]] = StructureCache()
 """The feature maps to compare, by image size."""
@@ -155,6 +157,8 @@ def cells_of(side: Sequence[int]) -> tuple[int, int]:
 def on_grid(maps: Tensor, grid: tuple[int, int], floor: Tensor | None = None) -> Tensor:
     """Signed maps, averaged to a grid and divided by their maxima.
 
+    Their contrast is evened, see `evened`.
+
     Args:
         maps: (B, n, h, w).
         grid: Height and width of the result.
@@ -162,10 +166,32 @@ def on_grid(maps: Tensor, grid: tuple[int, int], floor: Tensor | None = None) ->
     """
     pooled = F.adaptive_avg_pool2d(maps, grid)
     tiny = torch.finfo(pooled.dtype).tiny
-    largest = pooled.amax((2, 3))
-    if floor is not None:
-        largest = torch.maximum(largest, floor.to(pooled))
-    return (pooled / largest.clamp_min(tiny)[:, :, None, None]).clamp(-1, 1)
+    largest = pooled.amax((2, 3), keepdim=True).clamp_min(tiny)
+    shown = evened((pooled / largest).clamp(-1, 1))
+    if floor is None:
+        return shown
+    return shown * (largest / floor.to(pooled)[:, :, None, None].clamp_min(tiny)).clamp_max(1)
+
+
+def evened(maps: Tensor) -> Tensor:
+    """Maps in [-1, 1] with a contrast nearer to the usual one: each raised to a power.
+
+    Some classifiers have peaked maps and others flat ones, and a network that has not seen a
+    classifier would take its contrast for the size of the object. The power moves the mean of the
+    positive part halfway, geometrically, to 0.35. It keeps the order of the cells, and 0 and 1.
+
+    Args:
+        maps: (B, n, h, w), with the maximum 1.
+    """
+    positive = maps.clamp_min(0)
+    wanted = (positive.mean((2, 3), keepdim=True) * _MEAN).sqrt()
+    low = torch.full_like(wanted, _POWERS[0])
+    high = torch.full_like(wanted, _POWERS[1])
+    for _ in range(_HALVINGS):  # the mean falls as the power rises
+        middle = (low + high) / 2
+        more = positive.pow(middle).mean((2, 3), keepdim=True) > wanted
+        low, high = torch.where(more, middle, low), torch.where(more, high, middle)
+    return maps.sign() * maps.abs().pow((low + high) / 2)
 
 
 def relative_strength(logits: Logits, labels: Labels, output: Output) -> PerImage:
