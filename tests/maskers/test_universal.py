@@ -146,7 +146,7 @@ def test_evidence_with_a_pooled_head_is_that_of_cam():
     cam = Cam().mask(black_box, images, labels, torch.Generator()).attributions
     every = [Cam().mask(black_box, images, labels * 0 + k, torch.Generator()) for k in range(4)]
     expected = cam - torch.stack([each.attributions for each in every]).mean(0)
-    expected = (expected / expected.amax((1, 2, 3), keepdim=True)).clamp(-1, 1)
+    expected = evened((expected / expected.amax((1, 2, 3), keepdim=True)).clamp(-1, 1))
     assert (known.of(labels[:, None]) - expected).abs().mean() < 1e-4
     assert torch.allclose(known.logits, black_box(images), atol=1e-5)
 

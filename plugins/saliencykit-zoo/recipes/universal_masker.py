@@ -8,7 +8,7 @@ explained), and training images of Tiny-ImageNet for the embedded classifier. Fo
 the evidence of their top class and of other classes, the similarities of its feature maps, and the target: excitation backprop blurred by
 8 pixels, averaged with the masks of a trained masker where the zoo has one. A few rows show photos pasted small on others. After the
 targets the network learns from the classifiers: kept minus dropped probability at random areas. Run again to resume: the cache and the checkpoint in WORK are kept.
-Fourteen CPU-minutes.
+Ten CPU-minutes.
 """
 
 import argparse
@@ -431,7 +431,7 @@ def main():
     parser.add_argument("--without", nargs="*", default=[], help="classifiers to leave out")
     parser.add_argument("--count", type=int, default=500, help="images of each classifier")
     parser.add_argument("--pastes", type=int, default=100)
-    parser.add_argument("--steps", type=int, default=1200)
+    parser.add_argument("--steps", type=int, default=450)
     parser.add_argument("--objective-steps", type=int, default=300, help="through the classifiers")
     parser.add_argument(
         "--validate",
