@@ -116,7 +116,8 @@ def fit(
         distill_steps: Steps of distillation between those two: the decoder learns the mean of its
             own masks and a cheap teacher's (excitation backprop, blurred, `universal`, CAM or
             Grad-CAM, whichever does better on held-out images), half of them of images that are
-            pasted small on others. Kept only if the validation is no worse. None: twice `steps`; 0: none.
+            pasted small on others. Kept only if the validation is no worse. None: twice `steps`; 0:
+            none.
         feature_mixing: Mix features rather than pixels at first. None: on a CPU, where the network
             allows it.
         batch_size: Images per step, >= 2.
