@@ -231,6 +231,9 @@ def test_a_photo_is_taken_with_the_camera(visitor: Visitor) -> None:
     image = visitor.page.locator("#sk-image")
     image.get_by_label("Capture from camera").click()
     image.get_by_title("grant webcam access").click()
+    visitor.page.wait_for_function(  # before its first frame the button does nothing
+        "document.querySelector('#sk-image video')?.currentTime > 0"
+    )
     image.get_by_label("capture photo").click()
     sync_api.expect(visitor.page.locator("#sk-view")).not_to_contain_text("espresso", timeout=WAIT)
     assert visitor.page.locator("#sk-view img").count() == 4
