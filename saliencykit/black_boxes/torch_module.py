@@ -40,6 +40,10 @@ from saliencykit.networks.module_state import (
 )
 from saliencykit.networks.optimized_copy import optimize
 from saliencykit.networks.private_copy import is_private, private_copy, source_of
+from saliencykit.networks.structure_cache import StructureCache
+
+_endings: StructureCache[bool | None] = StructureCache()
+"""Does a model itself apply a sigmoid or softmax at its end? It takes a further pass."""
 
 
 @final
@@ -270,14 +274,16 @@ class TorchBlackBox(BlackBox):
         return logits.to(images.dtype)
 
     def _made_probabilities(self, inputs: Tensor) -> bool | None:
-        """Does the model itself apply a sigmoid or softmax at its end?"""
-        try:
-            with torch.no_grad(), restored_rng_state(), FinalOperation() as operation:
-                answer = private_copy(self.source_module)(inputs)  # without our own hooks
-        except Exception:  # it cannot run in this mode
-            return None
-        made: bool | None = operation.made_probabilities(tensor_in(answer))
-        return made
+        """Does the model itself apply a sigmoid or softmax at its end? Looked at once per model."""
+        known = _endings.of(self.source_module)
+        if "made" not in known:
+            try:
+                with torch.no_grad(), restored_rng_state(), FinalOperation() as operation:
+                    answer = private_copy(self.source_module)(inputs)  # without our own hooks
+                known["made"] = operation.made_probabilities(tensor_in(answer))
+            except Exception:  # it cannot run in this mode
+                known["made"] = None
+        return known["made"]
 
     def _model_to_run(self) -> nn.Module:
         """A private copy in eval mode, if the model itself is in training mode or may soon be."""
