@@ -156,7 +156,7 @@ def _logs(values: Tensor, who: str) -> Tensor:
 def _advice(answer: object, batch_size: int, found: Tensor | None = None) -> str:
     """What to write for an answer without (B, K), where `found` is the tensor that was in it."""
     first = answer[0] if isinstance(answer, list) and answer else answer
-    if hasattr(answer, "indices"):
+    if isinstance(answer, tuple) and hasattr(answer, "indices"):
         return "Return the scores of all classes, not chosen or sorted ones."
     if hasattr(answer, "pred_boxes") or (isinstance(first, Mapping) and "boxes" in first):
         return "For a detection write explain(..., target=DetectionScore(bbox, label))."

@@ -67,6 +67,7 @@ def _doubts(explanation: Explanation, row: int) -> dict[str, str]:
     larger = "give it a larger budget" if ".with_budget(" in masker else f"{other}, or another seed"
     low, high = (float(value) for value in explanation.mask[row].aminmax())
     found, name = {}, explanation.label_names[row].split(",")[0]
+    name = f"class {name}" if name.isdecimal() and explanation.output != "score" else name
     searched = {kind: getattr(explanation, kind) for kind in KINDS}
     if explanation.verdicts is None and any(
         each is not None and not float(each.area[row]) > 0 for each in searched.values()

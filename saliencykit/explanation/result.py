@@ -339,4 +339,6 @@ class Explanation:
         rows += [f"  {visible(each)}" for each in dict.fromkeys(self.remarks)]
         masker = str(self.provenance.get("masker", "a masker")).split("(")[0]
         more = [f"  ... and {len(self) - 10} more"] if len(self) > 10 else []
-        return "\n".join([f"Explanation of {len(self)} image(s) by {masker}", *rows, *more])
+        images = len(set(self.provenance.get("sources") or range(len(self))))
+        masks = f"{len(self)} masks of " if images < len(self) else ""
+        return "\n".join([f"Explanation of {masks}{images} image(s) by {masker}", *rows, *more])

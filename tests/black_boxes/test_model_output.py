@@ -85,6 +85,7 @@ def test_an_answer_without_logits_names_the_target_that_reads_it(answer: object,
         (LOGITS[:1].sort(1, descending=True), "scores of all classes"),
         (tuple(LOGITS[:1].topk(2, dim=1)), "target="),
         (LOGITS[:1].to_sparse(), "to_dense"),
+        (torch.zeros(1, 3, 5, 5), "SegmentationClass"),  # a tensor has an attribute `indices` too
     ],
 )
 def test_a_loss_and_chosen_classes_are_not_read_as_logits(answer: object, words: str) -> None:

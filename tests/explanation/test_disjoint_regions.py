@@ -27,6 +27,7 @@ def two_patches():
 def test_regions_do_not_overlap(masker):
     answer = explain(BLACK_BOX, two_patches(), 0, masker=masker, regions=3)
     assert answer.labels.tolist() == [0, 0, 0]
+    assert repr(answer).startswith("Explanation of 3 masks of 1 image(s) by ")
     assert float(answer.mask.sum(0).max()) <= 1 + 1e-5
 
 

@@ -80,7 +80,7 @@ def test_a_model_that_never_changes_its_mind_was_not_tested():
     answer, messages = explained(Constant(), torch.rand(5, 3, 16, 16), 0, Corner())
     assert answer.verdicts == ("saturated",) * 5
     (message,) = messages
-    assert message.startswith("image 0, image 1, image 2 and 2 more: 0 stays at 96.5%")
+    assert message.startswith("image 0, image 1, image 2 and 2 more: class 0 stays at 96.5%")
     assert "write alternative='noise'" in message
 
 
