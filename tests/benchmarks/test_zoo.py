@@ -2,6 +2,9 @@
 
 import json
 
+import torch
+from safetensors.torch import save_file
+
 from benchmarks.localization import CUTS, HALF, MODES
 from benchmarks.scoring import AREAS, UNSEEN
 from benchmarks.zoo import OURS, zoo_tables
@@ -47,3 +50,19 @@ def test_the_tables_hold_errors_by_size_and_paired_differences(tmp_path):
     (row,) = [line.split(" | ") for line in regions.splitlines() if OURS in line]
     assert [row[2], row[3].split()[0]] == ["2", "0.500"]
     assert [row[5], row[6].split()[0]] == ["1", "0.125"]
+
+
+def test_trainings_and_probes_are_read_from_files(tmp_path):
+    taught = {"teacher": "cam", "pastes": 7, "score before": 0.5}
+    training = {"schedule": {"mixing_steps": 3, "distill_steps": "4"}, "seconds": 120.0}
+    for name, more in (("one", {"distillation": taught}), ("two", {})):
+        about = {"training": training | more, "validation": {"score": 0.75}}
+        text = json.dumps({"metadata": about})
+        path = tmp_path / f"{name}_masker.safetensors"
+        save_file({"a": torch.zeros(1)}, path, {"saliencykit-masker": text})
+    probe = {"photo": "predicted", "method": OURS, "n": 9, "cells": "0.3 | 1 | 2 | -1"}
+    write(tmp_path / "squeezenet-encoding.jsonl", [probe])
+    text = zoo_tables(tmp_path, tmp_path)
+    assert "| one | 3 / 4 / 0 | 2 | cam; 7 | 0.500, 0.750 | - |" in text
+    assert "| two | 3 / 4 / 0 | 2 | - | 0.750 | - |" in text
+    assert "| squeezenet | predicted | 9 | 0.3 | 1 | 2 | -1 |" in text
