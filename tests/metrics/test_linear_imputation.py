@@ -70,13 +70,13 @@ def test_it_converges_where_multigrid_alone_diverges():
     """
     from benchmarks.held_out import Road
 
-    image, _ = scene(3, 224)
+    image = scene(3, 224)[0].double()  # rounding of float32 adds up over so large a hole
     blob, ring, dots = (torch.zeros(1, 1, 224, 224, dtype=torch.bool) for _ in range(3))
     blob[..., 150:190, 20:60] = True
     ring[..., :2] = ring[..., -1:] = True
     dots[..., ::9, ::7] = True
     kept = torch.cat([blob, ring, dots])
-    exact = Road(std=0.0)(image.repeat(3, 1, 1, 1), generator=torch.Generator(), mask=kept.float())
+    exact = Road(std=0.0)(image.repeat(3, 1, 1, 1), generator=torch.Generator(), mask=kept.double())
     off = (impute(image.repeat(3, 1, 1, 1), kept) - exact).abs()
     assert bool((off.mean((1, 2, 3)) < 0.001).all())
     assert off.max() < 0.03
