@@ -10,6 +10,7 @@ from saliencykit.app import page_actions as actions
 from saliencykit.app.exploration import Exploration, explore
 from saliencykit.app.gallery_tab import GalleryTab
 from saliencykit.app.page_fields import KEPT, PRIVATE, choice, gradio, query_progress, slider
+from saliencykit.app.python_code import START_IMAGE
 from saliencykit.app.workbench import Workbench
 from saliencykit.core.errors import InputError
 from saliencykit.demo import demo_image
@@ -209,6 +210,6 @@ def _as_it_came(payload: Any) -> tuple[str, str] | None:
 
 
 def _demo_file() -> str:
-    path = Path(tempfile.mkdtemp(prefix="saliencykit-")) / "espresso.png"
+    path = Path(tempfile.mkdtemp(prefix="saliencykit-")) / START_IMAGE
     demo_image().save(path)
     return str(path)

@@ -8,6 +8,7 @@ from saliencykit.app import page_actions as actions
 from saliencykit.app.disagreement import FIRST, SECOND, draw_regions
 from saliencykit.app.exploration import Choice, explore
 from saliencykit.app.folder_gallery import FILTERS, NOT_KEPT, explain_folder
+from saliencykit.app.python_code import START_IMAGE
 from saliencykit.app.workbench import Workbench
 from saliencykit.core.errors import InputError
 from saliencykit.core.verdict import Verdict
@@ -60,6 +61,10 @@ def test_the_python_computes_what_is_shown(workbench, explored, folder, tmp_path
     assert small.area[0] == pytest.approx(0.12, abs=0.005)
     assert small.kept[0] == pytest.approx(float(shown.kept[0]), abs=0.05)
     assert (tmp_path / "overlay.png").exists()
+    start = explore(workbench, str(folder / "b-espresso.png"), Choice("demo"), name=START_IMAGE)
+    scope = {}
+    exec(actions.show(start, None, actions.Dial(actions.own_percent(start))).code, scope)
+    assert scope["explanation"].caption() == start.view(None, "blur").explanation.caption()
 
 
 def test_the_python_of_a_contrast_names_both_classes(workbench, explored):
