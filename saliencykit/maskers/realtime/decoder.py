@@ -85,14 +85,24 @@ def mask_ratio(pair: Tensor, confidence: float = 0.0) -> Mask:
 
 
 def conv_bn(before: int, after: int, kernel: int) -> nn.Sequential:
-    """A convolution with a batch norm, which keeps the size."""
+    """A convolution with a batch norm, which keeps the size.
+
+    Args:
+        before: Channels of its input.
+        after: Channels of its output.
+        kernel: Pixels per side, odd.
+    """
     return nn.Sequential(
         nn.Conv2d(before, after, kernel, padding=kernel // 2, bias=False), nn.BatchNorm2d(after)
     )
 
 
 def zero_conv(channels: int) -> nn.Conv2d:
-    """The last convolution, which starts at zero."""
+    """The last convolution, which starts at zero.
+
+    Args:
+        channels: Of its input.
+    """
     last = nn.Conv2d(channels, 2, 1)
     nn.init.zeros_(last.weight)
     nn.init.zeros_(cast(Tensor, last.bias))
@@ -100,7 +110,13 @@ def zero_conv(channels: int) -> nn.Conv2d:
 
 
 def add_to_gate(last: nn.Conv2d, x: Tensor, gate: Tensor) -> Tensor:
-    """The last convolution's two maps, plus the gate and its complement."""
+    """The last convolution's two maps, plus the gate and its complement.
+
+    Args:
+        last: See `zero_conv`.
+        x: Its input, (B, C, h, w).
+        gate: (B, 1, h, w).
+    """
     weight, bias = last.weight.flatten(1), cast(Tensor, last.bias)
     # as a matrix product: a convolution in channels_last takes twice as long with two channels
     pair = torch.baddbmm(bias[:, None], weight.expand(x.shape[0], -1, -1), x.flatten(2))
