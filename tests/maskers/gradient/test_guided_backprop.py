@@ -208,7 +208,7 @@ def test_guided_grad_cam_is_captums():
         ),
         (lambda x: x / (1 + torch.exp(-1.702 * x)), "also has an activation .* 'div'"),
         (lambda x: x * (x + 3).clamp(0, 6) / 6, "also has an activation .* 'mul'"),
-        (lambda x: x * torch.tanh(F.softplus(x)), "also has .* 'mul'"),
+        (lambda x: x * torch.tanh(F.softplus(x)), "also has Softplus"),
         (lambda x: torch.where(x > 0, x, 0.1 * x), "also has an activation .* 'where'"),
         (lambda x: torch.maximum(x, 0.1 * x), "also has an activation .* 'maximum'"),
         (lambda x: x.clamp(-0.1, 0.1), "also has an activation .* 'clamp'"),
