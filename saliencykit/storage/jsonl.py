@@ -72,7 +72,7 @@ def typed_lines(path: Path, kind: type[T]) -> Iterator[T]:
             for line in iter(lambda: file.readline(_LONGEST), b""):
                 try:
                     row = decoder.decode(line)
-                except (ValueError, RecursionError):
+                except (msgspec.MsgspecError, ValueError, RecursionError):
                     continue
                 yield row
     except FileNotFoundError:
