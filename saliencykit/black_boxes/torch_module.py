@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
@@ -34,6 +35,7 @@ from saliencykit.core.types import Images, Logits, Target
 from saliencykit.networks.direct_execution import without_checkpointing
 from saliencykit.networks.final_operation import FinalOperation
 from saliencykit.networks.module_state import (
+    BufferWrites,
     in_use_elsewhere,
     restored_rng_state,
     unwrap,
@@ -251,8 +253,11 @@ class TorchBlackBox(BlackBox):
         inputs = self._normalize(images)
         try:
             model = self._model_to_run()
-            with restored_rng_state(self.source_module), without_checkpointing():
+            watched = nullcontext() if "writes" in self._state else BufferWrites(model)
+            with watched as writes, restored_rng_state(self.source_module), without_checkpointing():
                 output = model(inputs)
+            if writes is not None:
+                self._state["writes"] = writes.any
         except SaliencyKitError:
             raise
         except Exception as error:
@@ -286,8 +291,11 @@ class TorchBlackBox(BlackBox):
         return known["made"]
 
     def _model_to_run(self) -> nn.Module:
-        """A private copy in eval mode, if the model itself is in training mode or may soon be."""
-        own = is_private(self.model) or not in_use_elsewhere(self.model)
+        """A private copy in eval mode, if the model itself is in training mode or may soon be, or
+        writes into its own buffers.
+        """
+        busy = self._state.get("writes") or in_use_elsewhere(self.model)
+        own = is_private(self.model) or not busy
         return self.model if own else private_copy(self.model)
 
     def _normalize(self, images: Images) -> Images:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from saliencykit.core.black_box import BlackBox
 from saliencykit.networks.module_state import unwrap
 
-Cloned: TypeAlias = Literal["nothing", "buffers", "all"]
+Cloned: TypeAlias = Literal["buffers", "all"]
 """Which tensors of a copy have memory of their own."""
 
 _PLAIN = frozenset(
@@ -42,7 +42,7 @@ class ModuleCopier:
             for parameter in layer._parameters.values():
                 self._add_tensor(parameter, clone == "all")
             for buffer in layer._buffers.values():
-                self._add_tensor(buffer, clone != "nothing")
+                self._add_tensor(buffer, True)
         for layer in layers:
             vars(self.of(layer)).update(self._attributes(layer))
 
@@ -65,7 +65,7 @@ class ModuleCopier:
 
     def _scripted(self, layer: nn.Module) -> nn.Module:
         training = any(getattr(each, "training", False) for each in layer.modules())
-        if self._clone == "nothing" and not (self._dtype or training):
+        if self._clone == "buffers" and not (self._dtype or training):
             return layer
         copied: nn.Module = copy.deepcopy(layer).eval()
         return copied if self._dtype is None else copied.to(self._dtype)

@@ -47,6 +47,40 @@ def restored_rng_state(source: nn.Module | None = None) -> Iterator[None]:
             torch.set_rng_state(state)
 
 
+@final
+class BufferWrites:
+    """Notices whether a model in eval mode writes into its own buffers, and takes that back.
+
+    Args:
+        model: Runs inside.
+
+    Attributes:
+        any: Has anything been written?
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.any = False
+        self._before = [
+            (layer._buffers, name, buffer, buffer.clone(), buffer._version)
+            for layer in model.modules()
+            if not isinstance(layer, torch.jit.ScriptModule)
+            for name, buffer in layer._buffers.items()
+            if buffer is not None and not buffer.is_inference() and not buffer.is_sparse
+        ]
+
+    def __enter__(self) -> "BufferWrites":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for buffers, name, buffer, values, version in self._before:
+            if buffers.get(name) is buffer and buffer._version == version:
+                continue
+            self.any = True
+            with torch.no_grad():
+                buffer.copy_(values)
+            buffers[name] = buffer
+
+
 class OperationMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Sees every operation of this thread in a `with` block: implement `__torch_dispatch__`."""
 

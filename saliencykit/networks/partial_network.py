@@ -99,7 +99,7 @@ def network_after(black_box: BlackBox, image: Images, feature_map: FeatureMap) -
         True
     """
     who = name_of(module_of(black_box))
-    black_box = with_private_module(black_box, clone="buffers")
+    black_box = with_private_module(black_box)
     with torch.no_grad():
         logits, calls = record_calls(black_box, image)
         own = [call for call in calls if call.name == feature_map.name]

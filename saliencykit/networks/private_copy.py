@@ -17,7 +17,7 @@ _sources: "WeakKeyDictionary[nn.Module, nn.Module]" = WeakKeyDictionary()
 
 
 def private_copy(
-    model: nn.Module, *, clone: Cloned = "nothing", dtype: torch.dtype | None = None
+    model: nn.Module, *, clone: Cloned = "buffers", dtype: torch.dtype | None = None
 ) -> nn.Module:
     """A copy of a module, in eval mode, that shares its weights and nothing else.
 
@@ -29,8 +29,9 @@ def private_copy(
 
     Args:
         model: Any module; it is only read.
-        clone: `buffers`: copy the statistics of batch norms too, which move with each step of
-            training. `all`: and the weights, so that training does not change the copy.
+        clone: `buffers`: those have values of their own, as the statistics of batch norms move with
+            each step of training, and some models count there. `all`: and the weights, so that
+            training does not change the copy.
         dtype: Convert the floating-point weights. None: they stay as they are.
 
     Example:
@@ -56,9 +57,7 @@ def is_private(model: nn.Module) -> bool:
     return model in _sources
 
 
-def with_private_module(
-    black_box: BlackBox, *, clone: Cloned = "nothing", dtype: torch.dtype | None = None
-) -> BlackBox:
+def with_private_module(black_box: BlackBox, *, dtype: torch.dtype | None = None) -> BlackBox:
     """The same black box on a private copy of its module.
 
     Where the copy cannot reach the black box, because it keeps its module outside of its own
@@ -66,11 +65,10 @@ def with_private_module(
 
     Args:
         black_box: With a torch module inside.
-        clone: See `private_copy`. Two passes whose answers are compared need the same statistics.
         dtype: See `private_copy`.
     """
     module = module_of(black_box)
-    copier = _copier(module, clone, dtype)
+    copier = _copier(module, "buffers", dtype)
     own: BlackBox = copier.of(black_box)
     return own if own.module is copier.of(module) else black_box
 

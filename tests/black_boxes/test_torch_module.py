@@ -10,8 +10,10 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from saliencykit import explain
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.errors import ContractError, InputError, SaliencyKitError
+from tests.helpers import seeded
 
 
 def small(channels: int = 3, classes: int = 5) -> nn.Module:
@@ -316,3 +318,30 @@ def test_probabilities_that_are_made_in_forward_are_noticed(ending, line) -> Non
         options = re.search(r"rite (.*) where", said[0])
         assert options is not None
         TorchBlackBox(model, **eval(f"dict({options[1]})"))(images())  # the line that is written
+
+
+class Counting(nn.Module):
+    """Counts in its buffers, in place and not, also in eval mode."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = small()[1:]
+        self.register_buffer("calls", torch.zeros(()))
+        self.register_buffer("mean", torch.zeros(3))
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.calls += 1
+        self.mean = 0.9 * self.mean + 0.1 * images.mean((0, 2, 3))
+        return self.net(images - self.mean.view(-1, 1, 1))
+
+
+@pytest.mark.parametrize("masker", ["cam", "gradient", "rise:samples=8", "iterative:steps=2"])
+@pytest.mark.parametrize("training", [False, True])
+def test_a_model_that_counts_in_its_buffers_comes_back_as_it_was(masker, training):
+    model, images = Counting().train(training), torch.rand(2, 3, 16, 16, generator=seeded())
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    held = dict(model.named_buffers())
+    explanations = [explain(model, images, masker=masker, inputs="raw") for _ in range(2)]
+    assert torch.equal(explanations[0].mask, explanations[1].mask)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert all(value is held[name] for name, value in model.named_buffers())

@@ -107,7 +107,7 @@ class ExcitationBackprop(Masker):
     ) -> MaskerOutput:
         """Probabilities per position, or their difference, and the positive part as the mask."""
         module_of(black_box, WITHOUT_LAYERS)
-        black_box = with_private_module(black_box, clone="buffers")
+        black_box = with_private_module(black_box)
         feature_map, expected = _find_layer(black_box, images[:1], self.layer)
         size, step = images.shape[2:], min(_BATCH, micro_batch(black_box))
         maps = []
