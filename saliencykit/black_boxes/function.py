@@ -18,11 +18,12 @@ from saliencykit.black_boxes.options import (
 )
 from saliencykit.black_boxes.preprocessing import FITS, INTERPOLATIONS, Fit, fit_image
 from saliencykit.core.black_box import BlackBox
-from saliencykit.core.checks import first_line, name_of, whole_numbers
+from saliencykit.core.checks import name_of, whole_numbers
 from saliencykit.core.errors import ContractError, InputError, SaliencyKitError
 from saliencykit.core.geometry import Geometry
 from saliencykit.core.output import OUTPUTS, Output
 from saliencykit.core.types import Images, Logits
+from saliencykit.core.visible_text import first_line
 
 
 @final

@@ -6,9 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from saliencykit.core.checks import first_line, name_of
+from saliencykit.core.checks import name_of
 from saliencykit.core.errors import InputError
 from saliencykit.core.types import Images
+from saliencykit.core.visible_text import first_line
 
 # torch.ao.nn.quantized, torch.ao.nn.intrinsic.quantized and their older names; not those of
 # quantization-aware training, which compute with floats

@@ -4,8 +4,8 @@ import difflib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from saliencykit.core.checks import first_line
 from saliencykit.core.errors import InputError
+from saliencykit.core.visible_text import first_line
 
 
 @contextmanager

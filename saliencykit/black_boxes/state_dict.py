@@ -8,8 +8,9 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from saliencykit.core.checks import first_line, name_of
+from saliencykit.core.checks import name_of
 from saliencykit.core.errors import InputError
+from saliencykit.core.visible_text import first_line
 from saliencykit.networks.module_state import restored_rng_state
 from saliencykit.storage.locations import local_copy
 from saliencykit.storage.tensor_file import misfits

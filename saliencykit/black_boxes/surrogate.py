@@ -16,11 +16,12 @@ from saliencykit.black_boxes.preprocessing_inference import Preprocessing
 from saliencykit.black_boxes.surrogate_network import Architecture
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.black_box import BlackBox
-from saliencykit.core.checks import first_line, name_of
+from saliencykit.core.checks import name_of
 from saliencykit.core.errors import InputError
 from saliencykit.core.geometry import Geometry
 from saliencykit.core.output import Output
 from saliencykit.core.types import Images, Logits
+from saliencykit.core.visible_text import first_line
 from saliencykit.storage.tensor_file import fill, misfits
 from saliencykit.storage.typed_json import Count, Facts, Finite, Size
 from saliencykit.storage.weights_file import WeightsFile

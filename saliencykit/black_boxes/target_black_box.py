@@ -6,9 +6,10 @@ from torch import Tensor
 
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.black_box_wrapper import BlackBoxWrapper
-from saliencykit.core.checks import describe, first_line, name_of
+from saliencykit.core.checks import describe, name_of
 from saliencykit.core.errors import ContractError, InputError, SaliencyKitError
 from saliencykit.core.types import Images, Logits, Target
+from saliencykit.core.visible_text import first_line
 
 
 @final

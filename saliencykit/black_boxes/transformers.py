@@ -10,9 +10,10 @@ from torch import nn
 from saliencykit.black_boxes.options import given_options
 from saliencykit.black_boxes.preprocessing import Fit
 from saliencykit.black_boxes.torch_module import TorchBlackBox
-from saliencykit.core.checks import first_line, name_of
+from saliencykit.core.checks import name_of
 from saliencykit.core.errors import InputError
 from saliencykit.core.output import Output
+from saliencykit.core.visible_text import first_line
 from saliencykit.storage.hub_access import no_retries_when_offline
 
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))

@@ -57,3 +57,4 @@ from .types import PerImage as PerImage
 from .types import Target as Target
 from .verdict import Verdict as Verdict
 from .verdict import verdicts as verdicts
+from .visible_text import first_line as first_line

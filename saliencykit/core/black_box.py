@@ -11,6 +11,7 @@ from saliencykit.core.errors import ContractError, InputError, SaliencyKitError
 from saliencykit.core.geometry import Geometry
 from saliencykit.core.output import OUTPUTS, Output
 from saliencykit.core.types import Images, Logits, Target
+from saliencykit.core.visible_text import first_line
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -160,7 +161,7 @@ class BlackBox(ABC):
         except Exception as error:
             raise InputError(
                 f"{who} raised {type(error).__name__} on images of shape {tuple(images.shape)}, "
-                f"{images.dtype}: {checks.first_line(error)}."
+                f"{images.dtype}: {first_line(error)}."
             ) from error
         checks.logits(logits, len(images), self.num_classes, who, first=first)
         return logits

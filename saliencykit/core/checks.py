@@ -11,8 +11,6 @@ from torch import Tensor
 from saliencykit.core.errors import ContractError, InputError, SaliencyKitError
 from saliencykit.core.visible_text import unicode_text
 
-_LONGEST = 300  # characters of a foreign message
-
 
 def name_of(thing: object) -> str:
     """The class name of an object, for messages; that of the object that it `stands_for`, if it has
@@ -23,22 +21,6 @@ def name_of(thing: object) -> str:
         'int'
     """
     return type(getattr(thing, "stands_for", thing)).__name__
-
-
-def first_line(error: BaseException) -> str:
-    r"""The first line of a foreign exception, which may fill pages, for a message of ours.
-
-    Args:
-        error: The exception.
-
-    Returns:
-        At most 300 characters, without a full stop; `no message` if there is none.
-
-    Example:
-        >>> first_line(ValueError("mat1 and mat2 differ.\nSee the manual."))
-        'mat1 and mat2 differ'
-    """
-    return (str(error).strip().splitlines() or ["no message"])[0][:_LONGEST].rstrip(". ")
 
 
 def reason_of(error: BaseException) -> str:

@@ -2,6 +2,7 @@
 
 import unicodedata
 
+_LONGEST = 300  # characters of a foreign message
 _JOINERS = "\u200c\u200d"  # parts of words in some scripts, and of emoji
 _FORMULAS = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
@@ -55,3 +56,19 @@ def csv_cell(value: object) -> object:
         return value
     text = visible(value)
     return f"'{text}" if text.lstrip().startswith(_FORMULAS) else text
+
+
+def first_line(error: BaseException) -> str:
+    r"""The first line of a foreign exception, which may fill pages, for a message of ours.
+
+    Args:
+        error: The exception.
+
+    Returns:
+        At most 300 characters, without a full stop; `no message` if there is none.
+
+    Example:
+        >>> first_line(ValueError("mat1 and mat2 differ.\nSee the manual."))
+        'mat1 and mat2 differ'
+    """
+    return (str(error).strip().splitlines() or ["no message"])[0][:_LONGEST].rstrip(". ")

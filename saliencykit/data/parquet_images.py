@@ -10,8 +10,8 @@ from itertools import accumulate
 from threading import Lock
 from typing import Any, final
 
-from saliencykit.core.checks import first_line
 from saliencykit.core.errors import InputError
+from saliencykit.core.visible_text import first_line
 from saliencykit.data.archives import Archive
 from saliencykit.data.batch_columns import undecoded
 from saliencykit.data.record import ArchiveImage, Record

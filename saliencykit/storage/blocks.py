@@ -19,8 +19,8 @@ from safetensors import safe_open
 from safetensors.torch import load, save
 from torch import Tensor
 
-from saliencykit.core.checks import first_line
 from saliencykit.core.errors import InputError
+from saliencykit.core.visible_text import first_line
 from saliencykit.storage.atomic_files import write_bytes
 from saliencykit.storage.explanation_rows import ExplainedRow
 from saliencykit.storage.jsonl import typed_lines, write_lines

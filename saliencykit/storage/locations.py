@@ -16,8 +16,8 @@ from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeAlias, cast
 
-from saliencykit.core.checks import first_line
 from saliencykit.core.errors import InputError
+from saliencykit.core.visible_text import first_line
 
 Place: TypeAlias = str | os.PathLike[str]
 # of C:/ and of texts like transformers:/home/model no protocol; addresses of http are for plugins

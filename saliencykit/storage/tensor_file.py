@@ -7,9 +7,10 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from saliencykit.core.checks import describe, first_line
+from saliencykit.core.checks import describe
 from saliencykit.core.errors import InputError
 from saliencykit.core.regular_file import refuse_special_file
+from saliencykit.core.visible_text import first_line
 
 
 def read_tensors(

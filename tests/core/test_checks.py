@@ -5,6 +5,7 @@ import torch
 
 from saliencykit.core import checks
 from saliencykit.core.errors import ContractError, InputError
+from saliencykit.core.visible_text import first_line
 
 X = torch.zeros(3, 3, 5, 4)
 
@@ -127,12 +128,9 @@ def test_per_image():
 
 
 def test_the_first_line_of_a_foreign_message_is_short():
-    assert (
-        checks.first_line(RuntimeError("  mat1 and mat2 differ. \nat 0x7f"))
-        == "mat1 and mat2 differ"
-    )
-    assert checks.first_line(KeyError()) == "no message"
-    assert len(checks.first_line(ValueError("x" * 10_000))) == 300
+    assert first_line(RuntimeError("  mat1 and mat2 differ. \nat 0x7f")) == "mat1 and mat2 differ"
+    assert first_line(KeyError()) == "no message"
+    assert len(first_line(ValueError("x" * 10_000))) == 300
 
 
 @pytest.mark.parametrize("value", [0, 2.0, "3", None])

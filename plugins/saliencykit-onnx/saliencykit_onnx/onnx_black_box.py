@@ -24,8 +24,7 @@ from saliencykit.black_boxes import (
     warn_of_misreading,
     warn_unknown_normalization,
 )
-from saliencykit.core import OUTPUTS, Images, Logits, Output
-from saliencykit.core.checks import first_line
+from saliencykit.core import OUTPUTS, Images, Logits, Output, first_line
 from saliencykit_onnx.session import image_input, logits_output, open_session
 
 if TYPE_CHECKING:

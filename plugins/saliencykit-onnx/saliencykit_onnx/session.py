@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from saliencykit import InputError
-from saliencykit.core.checks import first_line
+from saliencykit.core import first_line
 from saliencykit_onnx.external_data import check_external_data
 
 _FLOATS = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(double)": "float64"}

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from saliencykit import InputError
-from saliencykit.core.checks import first_line
+from saliencykit.core import first_line
 
 Method = Literal["predict_proba", "decision_function"]
 METHODS = ("predict_proba", "decision_function")

@@ -18,8 +18,7 @@ from saliencykit.black_boxes import (
     read_class_names,
     read_logits,
 )
-from saliencykit.core import Images, Logits
-from saliencykit.core.checks import first_line
+from saliencykit.core import Images, Logits, first_line
 from saliencykit_sklearn.estimator import Method, choose_method, image_shape, read_estimator
 
 if TYPE_CHECKING:

@@ -54,13 +54,15 @@ class Classifier:
 def _mobilenetv2() -> nn.Module:
     import torchvision
 
-    return torchvision.models.mobilenet_v2()
+    net: nn.Module = torchvision.models.mobilenet_v2()
+    return net
 
 
 def _squeezenet() -> nn.Module:
     import torchvision
 
-    return torchvision.models.squeezenet1_0()
+    net: nn.Module = torchvision.models.squeezenet1_0()
+    return net
 
 
 def _mobilenetv1_075() -> nn.Module:

@@ -16,6 +16,7 @@ from saliencykit.core import checks
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import ContractError, InputError, SaliencyKitError
 from saliencykit.core.types import Images, Labels, Logits
+from saliencykit.core.visible_text import first_line
 from saliencykit.maskers.gradient.pixel_attribution import baseline_pixel, batch_size_of
 from saliencykit.networks.private_copy import with_private_module
 from saliencykit.networks.target_layer import find_target_layer
@@ -111,7 +112,7 @@ class BoundMethod:
         except Exception as error:
             raise InputError(
                 f"{self.name} raised {type(error).__name__} on {checks.name_of(self._black_box)}: "
-                f"{checks.first_line(error)}."
+                f"{first_line(error)}."
             ) from error
         return self._as_maps(result, images)
 

@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 
 from saliencykit.core.black_box import BlackBox
-from saliencykit.core.checks import first_line, name_of
+from saliencykit.core.checks import name_of
 from saliencykit.core.errors import InputError
 from saliencykit.core.types import Images, Labels, Logits
+from saliencykit.core.visible_text import first_line
 from saliencykit.maskers.gradient.excitation_rules import ExcitationRules
 from saliencykit.maskers.gradient.winning_probability_rules import Linear, RuleFunction
 from saliencykit.networks.direct_execution import without_backward_hooks

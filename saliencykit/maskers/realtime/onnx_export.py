@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from saliencykit.core.black_box import BlackBox
-from saliencykit.core.checks import first_line, name_of
+from saliencykit.core.checks import name_of
 from saliencykit.core.errors import InputError, SaliencyKitError
 from saliencykit.core.types import Images
+from saliencykit.core.visible_text import first_line
 from saliencykit.maskers.realtime.joint_module import JointModule, noise
 from saliencykit.maskers.realtime.masking_network import MaskingNetwork
 from saliencykit.networks.module_layers import module_of

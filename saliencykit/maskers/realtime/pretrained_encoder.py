@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from saliencykit.core.black_box import BlackBox
-from saliencykit.core.checks import first_line, name_of
+from saliencykit.core.checks import name_of
 from saliencykit.core.errors import InputError
 from saliencykit.core.map_placement import resize_maps
 from saliencykit.core.types import Images, Logits
+from saliencykit.core.visible_text import first_line
 from saliencykit.maskers.realtime.encoder import Encoder, Features, default_stride
 from saliencykit.networks.feature_map import FeatureMap
 from saliencykit.networks.feature_pyramid import feature_pyramid
