@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from benchmarks.cifar10 import cifar10, resnet20
-from benchmarks.data import Pack, Photo, data_folder, mobilenet_v2
+from benchmarks.data import TINY, Photo, mobilenet_v2, tiny_images, tiny_vit
 from benchmarks.rows import Row, append, read_rows
 from benchmarks.scoring import AREAS, UNSEEN, Scorer
 from benchmarks.split import part, read, squashing
@@ -37,7 +37,6 @@ from saliencykit.maskers import GradCam, Iterative, Universal
 from saliencykit.testing import machine_parts
 
 SIDE, CLASSES = 80, 12
-TINY, TINY_CLASSES = 64, range(0, 200, 10)
 
 
 def vit() -> nn.Module:
@@ -110,22 +109,6 @@ def parts(count: int) -> Iterator[Example]:
     images, labels, masks = machine_parts(count, generator=Generator().manual_seed(1), size=SIDE)
     for i in range(count):
         yield Photo(str(i), images[i : i + 1], int(labels[i]), torch.zeros(0, 4)), masks[i]
-
-
-def tiny_vit() -> nn.Module:
-    """A ViT-Tiny for 64 px: five blocks on patches of 8 pixels, 20 classes."""
-    import timm
-
-    small = {"img_size": TINY, "patch_size": 8, "embed_dim": 96, "depth": 5}
-    model: nn.Module = timm.create_model("vit_tiny_patch16_224", num_classes=20, **small)
-    return model
-
-
-def tiny_images(split: str) -> tuple[Tensor, Tensor]:
-    """All images of every tenth class of Tiny-ImageNet, uint8 (n, 3, 64, 64), and labels (n,)."""
-    pack = Pack(data_folder() / "tiny-imagenet-200" / f"{split}.npz")
-    chosen = [i for i, label in enumerate(pack.labels.tolist()) if label in TINY_CLASSES]
-    return pack.pixels(chosen), pack.labels[chosen] // 10
 
 
 def small_photos(split: Callable[[], tuple[Tensor, Tensor]], count: int) -> Iterator[Example]:

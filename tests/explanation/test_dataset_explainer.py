@@ -491,7 +491,7 @@ def test_a_trained_masker_answers_as_in_explain(tmp_path):
         assert float((saved.mask_of(row)[0] - wanted.mask[i]).abs().max()) < 1 / 255
 
 
-LAUNCHED = """
+LAUNCHED = f"""
 import sys
 
 import torch
@@ -504,7 +504,7 @@ black_box = PlantedEvidence()
 images, labels = black_box.examples(24, generator=torch.Generator().manual_seed(0))
 pairs = list(zip(images, labels.tolist()))
 saved = explain_dataset(
-    black_box, pairs, masker="rise:samples=24", batch_size=4, output_dir=sys.argv[1], overlays=2
+    black_box, pairs, masker={MASKER!r}, batch_size=4, output_dir=sys.argv[1], overlays=2
 )
 assert len(saved) == 24
 """

@@ -13,6 +13,7 @@ import sys
 import time
 import warnings
 from functools import cache
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,18 @@ from saliencykit.training import loop
 from tests.clips import write_clip
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="children are forks")
+# of a server that has run no backward pass: torch refuses another one after a fork
+SERVER = multiprocessing.get_context("forkserver")
+SERVER.set_forkserver_preload(
+    [
+        __name__,
+        "saliencykit.demo.embedded_files",
+        "saliencykit.evaluation.evaluate_maskers",
+        "saliencykit.explanation.dataset_explainer",
+        "saliencykit.surrogate.surrogate_training",
+        "saliencykit.training.fit_masker",
+    ]
+)
 IMAGES, STEPS = 6, 12
 UMASK = os.umask(0)
 os.umask(UMASK)
@@ -55,18 +68,18 @@ COMMANDS = {
 VARYING = {"seconds", "command"}  # of a row, a manifest or a table
 
 
-def child(folder: Path, line: tuple[str, ...]) -> multiprocessing.Process:
+def child(folder: Path, line: tuple[str, ...]) -> BaseProcess:
     """Runs a command line in a folder, in a process of its own."""
-
-    def work() -> None:
-        with (folder.parent / "said").open("w") as sys.stdout:
-            sys.stderr = sys.stdout
-            code = run(folder, line)
-        os._exit(code)
-
-    process = multiprocessing.get_context("fork").Process(target=work)
+    process = SERVER.Process(target=work, args=(folder, line))
     process.start()
     return process
+
+
+def work(folder: Path, line: tuple[str, ...]) -> None:
+    with (folder.parent / "said").open("w") as sys.stdout:
+        sys.stderr = sys.stdout
+        code = run(folder, line)
+    os._exit(code)
 
 
 def run(folder: Path, line: tuple[str, ...]) -> int:
@@ -167,14 +180,7 @@ def whole(data):
         warm, folder = data / f"warm-{command}", data / f"whole-{command}"
         warm.mkdir()
         folder.mkdir()
-        with pytest.MonkeyPatch.context() as patch:  # each child is a fork: it imports nothing
-            patch.chdir(warm)
-            patch.setattr(sys, "argv", sys.argv)
-            patch.setattr(loop, "_SAVE_SECONDS", loop._SAVE_SECONDS)
-            patch.setattr(write_buffer, "SECONDS", write_buffer.SECONDS)
-            patch.setenv("OMP_NUM_THREADS", "1")
-            with warnings.catch_warnings():
-                assert run(warm, COMMANDS[command]) == 0
+        finish(warm, COMMANDS[command])  # the server has started, files are in memory
         seconds = finish(folder, COMMANDS[command])
         return content(folder), seconds
 

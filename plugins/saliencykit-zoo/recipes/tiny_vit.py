@@ -17,7 +17,7 @@ import torch.nn.functional as F
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))  # the benchmarks are not installed
 
-from benchmarks.unseen_kinds import TINY, tiny_images, tiny_vit
+from benchmarks.data import TINY, tiny_images, tiny_vit
 
 BATCH, LR, WARM, SHIFT = 64, 2e-3, 100, 8
 
