@@ -103,18 +103,9 @@ def explain(
         shared |= {"sufficient": sufficient, "destroying": destroying}
         _explain_images(images, label or [], against, **shared)
         return
-    of_images = sufficient or destroying or against or pixel_range
-    if len(label or []) > 1 or regions > 1 or (video and of_images):
-        raise InputError(
-            "several --label, --regions and, for a video, --sufficient, --destroying, --against "
-            "and --pixel-range are for image files; give one class for a data set or a video."
-        )
-    if refine:
-        start = f"start=({masker})" if masker else "start=universal"
-        raise InputError(
-            "--refine is for image files; for a data set or a video write --masker "
-            f"'iterative:steps={refine},{start}'."
-        )
+    of_images = bool(sufficient or destroying or against or pixel_range)
+    several = len(label or []) > 1 or regions > 1
+    _refuse_options_of_images(several or (video and of_images), refine, masker)
     shared["label"] = label[0] if label else None
     if video:
         del shared["pixel_range"]
@@ -126,6 +117,20 @@ def explain(
     shared |= {"map_dtype": map_dtype, "overlays": overlays, "num_workers": num_workers}
     shared |= {"resume": resume, "shard": shard, "format": form}
     explain_dataset.explain_dataset((images or [""])[0], engine, ray_address, **shared)
+
+
+def _refuse_options_of_images(given: bool, refine: int, masker: str | None) -> None:
+    if given:
+        raise InputError(
+            "several --label, --regions and, for a video, --sufficient, --destroying, --against "
+            "and --pixel-range are for image files; give one class for a data set or a video."
+        )
+    if refine:
+        start = f"start=({masker})" if masker else "start=universal"
+        raise InputError(
+            "--refine is for image files; for a data set or a video write --masker "
+            f"'iterative:steps={refine},{start}'."
+        )
 
 
 def _explain_images(
