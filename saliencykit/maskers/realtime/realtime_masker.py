@@ -225,11 +225,11 @@ class RealTimeMasker(Masker):
         self._follow_black_box()
         key = images.shape[1:]
         with torch.inference_mode():
-            if key not in self._cache:
+            if (known := self._cache.get(key)) is None:  # another thread may forget it meanwhile
                 optimized = self.black_box.optimized_for(images)
-                reader = self.inference_network(images.device).encoder.reader(optimized)
-                self._cache[key] = optimized, reader
-            optimized, read = self._cache[key]
+                known = optimized, self.inference_network(images.device).encoder.reader(optimized)
+                self._cache[key] = known
+            optimized, read = known
             features = read(images)
             logits = features.logits_of(optimized, images)
             if labels is None:
