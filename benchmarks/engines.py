@@ -172,6 +172,8 @@ def spark(folder: Path, photos: list[dict[str, Any]], out: Path) -> Rows:
     import pandas
     from pyspark.sql import SparkSession
 
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+
     session = (
         SparkSession.builder.master("local[2]")
         .config("spark.ui.enabled", "false")

@@ -5,6 +5,7 @@ from typing import Any, final
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.overrides import has_torch_function
 
 from saliencykit.networks.module_state import has_hooks
 
@@ -26,8 +27,8 @@ class LeanReLU6(nn.Module):
         self.inplace = inplace
 
     def forward(self, x: Tensor) -> Tensor:
-        """The input, bounded to [0, 6]."""
-        if torch.is_grad_enabled() and x.requires_grad:
+        """The input, bounded to [0, 6]; torch's own ReLU6 where a function mode replaces those."""
+        if torch.is_grad_enabled() and x.requires_grad and not has_torch_function((x,)):
             bounded: Tensor = _ReLU6.apply(x, self.inplace)
             return bounded
         return F.relu6(x, self.inplace)

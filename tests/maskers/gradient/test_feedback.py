@@ -174,6 +174,26 @@ def test_other_and_in_place_activations_are_gated(act):
         )
 
 
+class Clamp(nn.Module):
+    def forward(self, x):
+        return x.clamp(0, 6)
+
+
+def test_in_place_modules_of_a_folded_trunk_are_gated_as_their_functions_are():
+    def trunk(*acts):
+        layers = [(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8)), (nn.Conv2d(8, 8, 3), nn.BatchNorm2d(8))]
+        stages = [layer for pair, act in zip(layers, acts, strict=True) for layer in (*pair, act)]
+        return nn.Sequential(*stages, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4)).eval()
+
+    in_place = scores(
+        Feedback(), fixed(lambda: trunk(nn.ReLU6(inplace=True), nn.ReLU6(inplace=True)), 2)
+    )
+    assert in_place.abs().max() > 0
+    torch.testing.assert_close(
+        in_place, scores(Feedback(), fixed(lambda: trunk(Clamp(), Clamp()), 2))
+    )
+
+
 def test_the_mask_is_the_attributions_over_their_maximum():
     with torch.enable_grad():
         output = Feedback().mask(
