@@ -48,7 +48,7 @@ METHODS = {
     "perturbation": ("rise", "occlusion", "feature-ablation"),
     "optimization": ("iterative", "meaningful-perturbation", "extremal-perturbation"),
 }  # fmt: skip
-TILE, GAP, LABEL, CLIPPED = 132, 4, 26, 0.995
+TILE, GAP, LABEL, CLIPPED, EMPTY = 132, 4, 26, 0.995, 0.1
 
 
 def main() -> None:
@@ -134,7 +134,9 @@ def sheet(
             (left, LABEL),
         )
         for row, mask in enumerate(masks.values(), 1):
-            strongest = max(float(np.quantile(mask[column], CLIPPED)), 1e-6)
+            # a sparse mask is shown brighter; one that is nearly empty as it is
+            empty = float(mask[column].max()) < EMPTY
+            strongest = 1.0 if empty else float(np.quantile(mask[column], CLIPPED))
             tile = shade(image, np.clip(mask[column] / strongest, 0, 1))
             result.paste(tile.resize((TILE, TILE)), (left, row * pitch + LABEL))
     for row, name in enumerate(masks, 1):
