@@ -14,7 +14,7 @@ verdict is that of `explain`, under blur; the other figures are under the two he
 import argparse
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import mean
@@ -107,9 +107,10 @@ def run(arguments: argparse.Namespace) -> None:
     """Append the rows that are not there yet; maskers that refine run where they are needed."""
     forms = black_boxes(arguments.model)
     makes = methods(forms.own, arguments.network)
-    done = {(row["photo"], row["method"]): row for row in read_rows(arguments.out)}
+    makes = {name: makes[name] for name in arguments.methods or makes}
+    done = {(row["photo"], row["method"]) for row in read_rows(arguments.out)}
     for number, entry in enumerate(part("report")[: arguments.photos]):
-        if all((entry.name, name) in done for name in ("iterative", "sized")):
+        if all((entry.name, name) in done for name in makes if name not in REFINED):
             continue
         if time.process_time() > arguments.seconds:
             break
@@ -138,32 +139,34 @@ def table(files: Sequence[Path]) -> str:
         by_photo: dict[str, dict[str, Row]] = {}
         for row in read_rows(file):
             by_photo.setdefault(row["photo"], {})[row["method"]] = row
-        whole = [rows for rows in by_photo.values() if {"iterative", "sized"} <= set(rows)]
-        model = next(iter(whole[0].values()))["model"]
-        base = mean(rows["iterative"]["seconds"] for rows in whole)
+        every = [rows for rows in by_photo.values() if "iterative" in rows]
         for name, plan in PLANS.items():
-            taken, seconds = [], []
-            for rows in whole:
-                last, spent = "", 0.0
-                for step in plan:
-                    last, spent = step, spent + rows[step]["seconds"]
-                    if rows[step]["verdict"] == "both":
-                        break
-                taken.append(rows[last])
-                seconds.append(spent)
-            cells = [model, str(len(whole)), name]
+            # `sized` was tried last but for what the verdicts made needless
+            known = [rows for rows in every if "sized" in rows or set(plan) <= set(rows)]
+            pairs = [(tries(plan, rows), rows["iterative"]) for rows in known]
+            taken = [tried[-1] for tried, _ in pairs]
+            cells = [taken[0]["model"], str(len(taken)), name]
             cells.append(f"{100 * mean(row['verdict'] == 'both' for row in taken):.0f}")
             cells.append(f"{100 * mean(row['held'] for row in taken):.0f}")
             cells.append(f"{mean(row['gap'] for row in taken):.3f}")
-            less = [
-                row["gap"] - rows["iterative"]["gap"]
-                for row, rows in zip(taken, whole, strict=True)
-            ]
+            less = [tried[-1]["gap"] - base["gap"] for tried, base in pairs]
             cells.append("" if name == "iterative" else difference(less, 1, 3))
             cells.append(f"{mean(row['area'] for row in taken):.2f}")
-            cells += [f"{mean(seconds):.2f}", f"{base / mean(seconds):.1f}"]
+            seconds = mean(sum(row["seconds"] for row in tried) for tried, _ in pairs)
+            base = mean(base["seconds"] for _, base in pairs)
+            cells += [f"{seconds:.2f}", f"{base / seconds:.1f}"]
             lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def tries(plan: Sequence[str], rows: Mapping[str, Row]) -> list[Row]:
+    """The masks of a photo that a plan makes."""
+    tried: list[Row] = []
+    for step in plan:
+        tried.append(rows[step])
+        if rows[step]["verdict"] == "both":
+            break
+    return tried
 
 
 def main() -> None:
@@ -172,6 +175,7 @@ def main() -> None:
     )
     parser.add_argument("--model", choices=list(MODELS), default="mobilenet_v2")
     parser.add_argument("--network", type=Path, help="a file; default: the one that ships")
+    parser.add_argument("--methods", nargs="+", help="default: all")
     parser.add_argument("--photos", type=int, default=60)
     parser.add_argument("--again", type=int, default=10, help="photos with a second seed")
     parser.add_argument("--seconds", type=float, default=1e9, help="CPU time after which to stop")
