@@ -148,7 +148,9 @@ class GroundTruthBox(Masker):
     boxes: Mapping[int, Tensor] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, images: Images, boxes: Sequence[Tensor]) -> "GroundTruthBox":
+    def of(
+        cls, images: Images, boxes: Sequence[Tensor | Sequence[Sequence[float]]]
+    ) -> "GroundTruthBox":
         """The masker for these images.
 
         Args:
@@ -165,13 +167,14 @@ class GroundTruthBox(Masker):
                 "GroundTruthBox.of takes one tensor of bounding boxes per image; got "
                 f"{len(boxes)} for {len(images)} images."
             )
-        for corners in boxes:
+        every = [torch.as_tensor(corners) for corners in boxes]
+        for corners in every:
             if corners.ndim != 2 or corners.shape[1] != 4:
                 raise InputError(
                     "GroundTruthBox.of takes bounding boxes as (n, 4) tensors of x0, y0, x1, y1; "
                     f"got shape {tuple(corners.shape)}."
                 )
-        return cls(boxes=dict(zip(rng.image_keys(images).tolist(), boxes, strict=True)))
+        return cls(boxes=dict(zip(rng.image_keys(images).tolist(), every, strict=True)))
 
     def mask(
         self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator

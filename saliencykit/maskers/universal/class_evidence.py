@@ -115,7 +115,9 @@ def similarities_of(
         grid: Height and width of the evidence in cells.
     """
     left = iter(maps)
-    return tuple(None if layer is None else cell_similarity(next(left), grid) for layer in layers)
+    return tuple(
+        None if layer is None else cell_similarity(next(left).float(), grid) for layer in layers
+    )
 
 
 def compared_layers(black_box: BlackBox, images: Images) -> tuple[FeatureMap | None, ...]:
