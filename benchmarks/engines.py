@@ -182,9 +182,9 @@ def spark(folder: Path, photos: list[dict[str, Any]], out: Path) -> Rows:
         .getOrCreate()
     )
     schema = (
-        "id string, label bigint, label_name string, probability double, kept double, "
-        "dropped double, area double, verdict string, height bigint, width bigint, mask binary, "
-        "failure string"
+        "id string, label bigint, label_name string, predicted bigint, predicted_name string, "
+        "probability double, kept double, dropped double, area double, verdict string, "
+        "height bigint, width bigint, mask binary, failure string"
     )
     try:
         images = session.createDataFrame(pandas.DataFrame(photos), "id string, image binary")

@@ -1,4 +1,4 @@
-"""Class names: reading them from a file, and checking their number."""
+"""Class names: reading them from a file or a folder of classes, and checking their number."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +13,8 @@ def read_class_names(names: str | Path | Sequence[str] | None) -> tuple[str, ...
     """The names of a model's classes, in the order of its outputs.
 
     Args:
-        names: The names; a text file with one name per line; a `.json` file with a list; or None.
+        names: The names; a text file with one name per line; a `.json` file with a list; a folder
+            with one subfolder per class, in the order of torchvision's `ImageFolder`; or None.
 
     Raises:
         InputError: The file cannot be read or holds something else.
@@ -32,6 +33,9 @@ def read_class_names(names: str | Path | Sequence[str] | None) -> tuple[str, ...
             )
         return tuple(names)
     path = Path(names).expanduser()
+    if path.is_dir():
+        folders = (child.name for child in path.iterdir() if child.is_dir())
+        return tuple(sorted(name for name in folders if not name.startswith(".")))
     refuse_special_file(path)
     try:
         read = (

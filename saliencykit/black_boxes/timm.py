@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import nn
 
+from saliencykit.black_boxes.class_names import read_class_names
 from saliencykit.black_boxes.named_models import making, near_names
 from saliencykit.black_boxes.options import given_options
 from saliencykit.black_boxes.preprocessing import Fit
@@ -34,6 +35,7 @@ def timm_black_box(
     size: int | tuple[int, int] | None = None,
     output: Output = "softmax",
     probabilities: bool = False,
+    class_names: str | Path | Sequence[str] | None = None,
     max_batch_size: int | None = None,
 ) -> TorchBlackBox:
     """A classifier of timm by name: `timm:resnet18`, `timm:resnet18,checkpoint=my.safetensors`.
@@ -50,11 +52,13 @@ def timm_black_box(
         size: Side or (height, width) of the input in pixels; overrides the model's configuration.
         output: What a column means: `softmax`, `sigmoid` or `score`, see `TorchBlackBox`.
         probabilities: The model returns probabilities instead of logits.
+        class_names: One name per class; a file with one name per line (`.json`: a list); or the
+            folder of the training images, with one subfolder per class.
         max_batch_size: The largest batch that the model gets.
 
     Raises:
-        InputError: The name is unknown, the weights cannot be downloaded, or the checkpoint does
-            not fit.
+        InputError: The name is unknown, the weights cannot be downloaded, or the checkpoint or the
+            class names do not fit.
 
     Example:
         >>> timm_black_box("test_resnet", pretrained=False).size
@@ -90,6 +94,7 @@ def timm_black_box(
             "TorchBlackBox(model, mean=..., std=...)."
         )
     options = given_options(mean=mean, std=std, size=size, max_batch_size=max_batch_size)
+    options |= given_options(class_names=read_class_names(class_names))
     return replace(black_box, output=output, probabilities=probabilities, **options)
 
 

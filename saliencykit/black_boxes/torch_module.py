@@ -204,11 +204,14 @@ class TorchBlackBox(BlackBox):
     def prepare(self, image: Image) -> tuple[Images, Geometry]:
         """Resize and crop an image as `size`, `fit` and `crop_pct` say; see `BlackBox.prepare`."""
         if self.mean is None:
+            layers = (layer for layer in self.model.modules() if isinstance(layer, nn.Conv2d))
+            gray = getattr(next(layers, None), "in_channels", 3) == 1
+            mean, std = ("(0,)", "(1,)") if gray else ("(0, 0, 0)", "(1, 1, 1)")
             raise InputError(
-                f"a PIL image was given, and the pixel statistics of {name_of(self.model)} are "
-                "unknown. Write explain(TorchBlackBox(model, mean=(...), std=(...), size=224), "
-                "image); for a model that takes raw pixels in [0, 1] that is mean=(0, 0, 0), "
-                "std=(1, 1, 1)."
+                f"the pixel statistics of {name_of(self.model)} are unknown, so an image cannot be "
+                "normalized for it. Write explain(TorchBlackBox(model, mean=(...), std=(...), "
+                f"size=224), image); for a model that takes raw pixels in [0, 1] that is "
+                f"mean={mean}, std={std}."
             )
         if self._state.pop("guessed", False):
             warnings.warn(

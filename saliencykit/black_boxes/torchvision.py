@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import nn
 
+from saliencykit.black_boxes.class_names import read_class_names
 from saliencykit.black_boxes.named_models import making, near_names
 from saliencykit.black_boxes.options import given_options
 from saliencykit.black_boxes.state_dict import build_seeded
@@ -33,6 +34,7 @@ def torchvision_black_box(
     size: int | tuple[int, int] | None = None,
     output: Output = "softmax",
     probabilities: bool = False,
+    class_names: str | Path | Sequence[str] | None = None,
     max_batch_size: int | None = None,
 ) -> TorchBlackBox:
     """A classifier of torchvision by name: `torchvision:mobilenet_v2`,
@@ -51,6 +53,8 @@ def torchvision_black_box(
         size: Side or (height, width) of the input in pixels; overrides that of the weights.
         output: What a column means: `softmax`, `sigmoid` or `score`, see `TorchBlackBox`.
         probabilities: The model returns probabilities instead of logits.
+        class_names: One name per class; a file with one name per line (`.json`: a list); or the
+            folder of the training images, with one subfolder per class.
         max_batch_size: The largest batch that the model gets.
 
     Raises:
@@ -96,6 +100,7 @@ def torchvision_black_box(
         fits = head is not None and len(head.weight) == len(names)
         black_box = replace(_black_box(model, [chosen]), class_names=names if fits else None)
     options = given_options(mean=mean, std=std, size=size, max_batch_size=max_batch_size)
+    options |= given_options(class_names=read_class_names(class_names))
     if download or mean is not None:
         options["assumed"] = ""
     return replace(black_box, output=output, probabilities=probabilities, **options)

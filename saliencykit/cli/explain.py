@@ -1,6 +1,7 @@
 """The command explain: images, a data set, or a video."""
 
 import time
+from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
@@ -86,7 +87,7 @@ def explain(
         map_dtype: Data type of stored maps: uint8 or float16.
         overlays: Number of overlay images to write.
         num_workers: Number of threads that read images.
-        shard: Part of the images, 3/64 from 0/64 on; auto or auto/64 in a job array. See merge.
+        shard: Part of the images, from 0/64 to 63/64; auto or auto/64 in a job array. See merge.
         form: Format of rows and masks: jsonl or parquet.
         engine: Explain on a cluster: ray. --num-workers is then the number of shards at a time.
         ray_address: Running Ray cluster, e.g. auto or 10.0.0.1:6379. Default: one of this machine.
@@ -195,6 +196,11 @@ def _rows(
     return rows
 
 
+def _class_text(row: Mapping[str, Any]) -> str:
+    index, name = str(row["label"]), str(row["name"]).split(",")[0]
+    return index if name == index else f"{name} ({index})"
+
+
 def _print(rows: list[dict[str, Any]], seconds: float, answer: "workflows.Explanation") -> None:
     scores = answer.output == "score"
     numbers = ("probability", "kept", "dropped", "area")
@@ -204,7 +210,7 @@ def _print(rows: list[dict[str, Any]], seconds: float, answer: "workflows.Explan
         [
             [
                 escape(Path(row["image"]).name),
-                escape(f"{row['name'].split(',')[0]} ({row['label']})"),
+                escape(_class_text(row)),
                 *(number(row.get(name), scores and name != "area") for name in numbers),
             ]
             for row in rows

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import typer
+from rich.markup import escape
 
 from saliencykit.cli import workflows
 from saliencykit.cli.console import (
@@ -22,6 +23,7 @@ from saliencykit.cli.options import as_label, is_main_process, resumable
 from saliencykit.core.errors import InputError
 
 _MAX_REASONS = 5
+_FEW = 3  # images in a line
 
 
 def is_dataset(images: Sequence[str] | None) -> bool:
@@ -145,6 +147,11 @@ def print_summary(summary: "workflows.Summary", *, scores: bool = False) -> None
     print_table(("", "mean", "quartiles"), rows)
     for verdict, count in summary.verdicts.items():
         say(f"{count} {verdict}: {verdict.words}")
+    count, some = summary.mispredicted
+    if count:
+        names = ", ".join(f"{row.name} ({row.predicted_text})" for row in some[:_FEW])
+        more = f" and {count - _FEW} more" if count > _FEW else ""
+        say(f"{count} where the model predicts another class: {escape(names)}{more}; see table.csv")
     for reason, (count, names) in list(summary.failures.items())[:_MAX_REASONS]:
         more = f" and {count - 2} more" if count > 2 else ""
         say(f"no map for {', '.join(names[:2])}{more}: {reason}")

@@ -101,7 +101,8 @@ def class_index_by_name(name: str, black_box: BlackBox) -> int:
     if not names:
         raise InputError(
             f"the class names of the model are unknown, so {name!r} cannot be looked up; give the "
-            "index, or TorchBlackBox(model, class_names=[...])."
+            "index, or TorchBlackBox(model, class_names=[...]), --model "
+            "timm:NAME,class_names=names.txt."
         )
     known: dict[str, list[int]] = {}
     for index, full in enumerate(names):

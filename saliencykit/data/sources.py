@@ -1,6 +1,7 @@
 """The forms in which a data set can be given, as records; no image is opened here."""
 
 import os
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -126,11 +127,21 @@ def records_of(
             some = item_records(source)
     if labels is not None and named is None:
         some = _in_order(list(some), labels)
-    return (
-        replace(some, most=max_images)
-        if isinstance(some, LazyRecords)
-        else list(islice(some, max_images))
-    )
+    if isinstance(some, LazyRecords):
+        return replace(some, most=max_images)
+    chosen = list(islice(some, max_images))
+    if isinstance(some, list) and _of_one_class(chosen) and not _of_one_class(some):
+        warnings.warn(
+            f"the first {len(chosen)} of {len(some)} images are of one class, because they are "
+            "sorted by class; use more of them, or list some of each class in a CSV file with the "
+            "columns path and label.",
+            stacklevel=4,
+        )
+    return chosen
+
+
+def _of_one_class(records: Sequence[Record]) -> bool:
+    return len({record.label for record in records} - {None}) == 1
 
 
 def _archives(

@@ -36,7 +36,8 @@ class BatchExplainer(BatchFunction):
     and optionally `label` and `id`, which names the image in messages. Out: all other columns of
     the batch, and
 
-    - `label`, `label_name`: the explained class;
+    - `label`, `label_name`: the explained class; `predicted`, `predicted_name`: the model's top
+      class, where classes are exclusive;
     - `probability`, `kept`, `dropped`: of that class, for the whole image, the mask's pixels alone,
       and the image without them; `verdict`: what they show, see `core.Verdict`;
     - `area`: mean of the mask, in [0, 1];

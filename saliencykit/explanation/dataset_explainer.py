@@ -91,8 +91,9 @@ def explain_dataset(
         batch_size: Images per batch, >= 1.
         map_dtype: Data type of the stored maps: `uint8` (accurate to 1/510) or `float16` (to
             1/4096). Maps have the masker's own resolution.
-        overlays: Number of images, the first ones, for which an overlay is written as PNG. This
-            takes longer than the forward pass of a small model.
+        overlays: Number of images, evenly spaced (the first ones where the length of the data is
+            unknown), for which an overlay is written as PNG. This takes longer than the forward
+            pass of a small model.
         resume: Resume from the rows in `output_dir`; False: start again there.
         labels: Labels by image, see `Dataset.open`.
         classes: The data set's class names, see `Dataset.open`.

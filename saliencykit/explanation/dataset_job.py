@@ -1,6 +1,6 @@
 """DatasetJob: what one process does of a run of `explain_dataset`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeAlias, final
@@ -29,7 +29,8 @@ class DatasetJob:
         worker: Explains the images of a batch.
         run: The run directory.
         form: Of the blocks of rows and masks.
-        overlays: Number of images, the first ones, to draw.
+        overlays: Number of images to draw, evenly spaced; the first ones where the length of the
+            data is unknown.
         threads: Threads that read images and draw overlays.
     """
 
@@ -48,10 +49,11 @@ class DatasetJob:
             on_row: Called after each row.
         """
         done, total, turn = sum(map(part.counts, part.names)), part.total, None
+        drawn = _spaced(images.count, self.overlays)
         ahead = images.load(
             select=part.is_missing,
             files=part.is_my_file,
-            keep_source=lambda index, _: index < self.overlays,
+            keep_source=lambda index, _: index in drawn,
             num_workers=self.threads,
         )
         with (
@@ -64,7 +66,7 @@ class DatasetJob:
                 turn = part.turn(batch[0].index)
                 explained = self.worker.explain(batch)
                 new = [each for each in explained if each.row.index not in part.names]
-                list(pool.map(self._save_overlay, new))
+                list(pool.map(self._save_overlay, [e for e in new if e.row.index in drawn]))
                 # images and masks of the model's size would fill the memory meanwhile
                 size = sum(0 if each.map is None else each.map.nbytes for each in new)
                 buffer.add([(each.row, each.map) for each in new], size)
@@ -78,7 +80,13 @@ class DatasetJob:
         self.run.blocks.write([row for row, _ in results], maps, self.form)
 
     def _save_overlay(self, explained: Explained) -> None:
-        index = explained.row.index
-        if explained.mask is not None and index < self.overlays:
+        if explained.mask is not None:
             overlay = draw(explained.image, explained.mask)
-            save_overlay(overlay_path(self.run.path, index), overlay)
+            save_overlay(overlay_path(self.run.path, explained.row.index), overlay)
+
+
+def _spaced(length: int | None, count: int) -> Container[int]:
+    """At most `count` indices, evenly spaced: files are sorted by class."""
+    if length is None or length <= count:
+        return range(count)
+    return {i * length // count for i in range(count)}

@@ -185,13 +185,17 @@ class Worker:
         # the results are on the CPU: a GPU has finished
         columns["seconds"] = [(time.perf_counter() - started) / len(loaded)] * len(loaded)
         keys, names = rng.image_keys(images).tolist(), self.black_box.class_names or ()
+        name_of_class = dict(enumerate(names)).get
+        tops = result.logits.argmax(1).tolist() if self.black_box.output == "softmax" else None
         explained = []
         for i, (each, label) in enumerate(zip(loaded, result.labels.tolist(), strict=True)):
             row = ExplainedRow(
                 name=each.name,
                 index=each.index,
                 label=label,
-                label_name=names[label] if label < len(names) else None,
+                label_name=name_of_class(label),
+                predicted=tops[i] if tops else None,
+                predicted_name=name_of_class(tops[i]) if tops else None,
                 height=images.shape[2],
                 width=images.shape[3],
                 image_key=hexadecimal(keys[i]),

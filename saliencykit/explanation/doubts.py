@@ -67,7 +67,10 @@ def _doubts(explanation: Explanation, row: int) -> dict[str, str]:
     larger = "give it a larger budget" if ".with_budget(" in masker else f"{other}, or another seed"
     low, high = (float(value) for value in explanation.mask[row].aminmax())
     found, name = {}, explanation.label_names[row].split(",")[0]
-    name = f"class {name}" if name.isdecimal() and explanation.output != "score" else name
+    if explanation.output == "score":
+        name = "the score" if explanation.logits.shape[1] == 1 else f"score {name}"
+    elif name.isdecimal():
+        name = f"class {name}"
     searched = {kind: getattr(explanation, kind) for kind in KINDS}
     if explanation.verdicts is None and any(
         each is not None and not float(each.area[row]) > 0 for each in searched.values()
@@ -91,10 +94,11 @@ def _doubts(explanation: Explanation, row: int) -> dict[str, str]:
             f"write alternative={'blur' if fill.startswith('Noise(') else 'noise'!r}"
         )
         if explanation.output == "score" and kept != whole:
+            difference = f"target=lambda answer: ... - {whole}".replace("- -", "+ ")
             found["saturated"] = (
-                f"the score {name} is {whole}, and about the same with all pixels replaced by "
-                f"{fill}, so nothing was tested; write output='sigmoid' or 'softmax' if it is a "
-                f"logit, or target=lambda answer: answer - {whole} if so little matters"
+                f"{name} is {whole}, and about the same with all pixels replaced by {fill}, so "
+                "nothing was tested; write output='sigmoid' or 'softmax' if it is a logit, or "
+                f"{difference} if so small a difference matters"
             )
     if verdict == Verdict.NEITHER and not found:
         found["neither"] = (

@@ -2,19 +2,21 @@
 
 from collections import defaultdict
 from collections.abc import Iterator
-from itertools import takewhile
+from itertools import islice
 from math import nan
 
 from saliencykit.explanation.dataset_run import overlay_path
 from saliencykit.reports.page_parts import MAX_IMAGES, gallery, missing, note, open_image, settings
 from saliencykit.storage.explanation_rows import ExplainedRow
+from saliencykit.storage.locations import files_below
 from saliencykit.storage.run_summary import Summary, summarize
 from saliencykit.storage.saved_explanations import SavedExplanations
 from saliencykit.visualization.captions import caption
 from saliencykit.visualization.html_images import card
 from saliencykit.visualization.html_page import document, number, plain, table
 
-_MAX_CLASSES = 40
+_MAX_ROWS = 40  # of a table
+_FEW = 5  # names of images that have the same failure
 _NUMBERS = ("probability", "kept", "dropped", "area")
 _ROW_TITLES = {
     "probability": "probability of the class",
@@ -26,16 +28,15 @@ _ROW_TITLES = {
 
 
 def dataset_page(saved: SavedExplanations) -> str:
-    """HTML: statistics, the first images with their masks, the most frequent classes, what is
-    missing, and the settings.
+    """HTML: statistics, images with their masks, wrong predictions, the most frequent classes, what
+    is missing, and the settings.
     """
-    summary = summarize(saved.rows())
+    summary = summarize(saved.rows(), few=_MAX_ROWS)
     about = f"{summary.explained} of {summary.images} images of {saved.manifest.get('data', '')}"
-    reasons = ((text, count, names, "") for text, (count, names) in summary.failures.items())
-    parts = [note(about), *_statistics(summary), *_images(saved), *_classes(saved)]
-    return document(
-        "Which pixels the decisions rest on", [*parts, *missing(reasons), _settings(saved)]
-    )
+    reasons = ((text, count, names[:_FEW], "") for text, (count, names) in summary.failures.items())
+    parts = [note(about), *_statistics(summary), *_images(saved), *_mispredicted(summary)]
+    parts += [*_classes(saved), *missing(reasons), _settings(saved)]
+    return document("Which pixels the decisions rest on", parts)
 
 
 def _statistics(summary: Summary) -> Iterator[str]:
@@ -55,13 +56,31 @@ def _statistics(summary: Summary) -> Iterator[str]:
 
 
 def _images(saved: SavedExplanations) -> Iterator[str]:
+    files = files_below(saved.folder / "overlays", recursive=True)
+    drawn = {int(path.stem) for path, _ in files if path.stem.isdecimal()}
     figures = []
-    for row in takewhile(lambda row: row.index < MAX_IMAGES, saved.rows()):
+    for row in islice((row for row in saved.rows() if row.index in drawn), MAX_IMAGES):
         image = open_image(overlay_path(saved.folder, row.index))
         if image is not None:
             figures.append(card(row.name, row_caption(row, saved), image))
     if figures:
-        yield f"<h2>The first images</h2>{gallery(figures)}"
+        yield f"<h2>{len(figures)} of the images</h2>{gallery(figures)}"
+
+
+def _mispredicted(summary: Summary) -> Iterator[str]:
+    count, some = summary.mispredicted
+    if not count:
+        return
+    rows = [
+        [plain(row.name), plain(row.label_text), plain(row.predicted_text), number(row.probability)]
+        for row in some
+    ]
+    yield "<h2>Where the model predicts another class</h2>"
+    yield table(
+        ["image", "explained class", "predicted class", "probability of the explained class"], rows
+    )
+    if count > len(some):
+        yield note(f"The first {len(some)} of {count} images. All rows are in table.csv.")
 
 
 def row_caption(row: ExplainedRow, saved: SavedExplanations) -> str:
@@ -72,7 +91,7 @@ def row_caption(row: ExplainedRow, saved: SavedExplanations) -> str:
         saved: The run that it belongs to.
     """
     return caption(
-        row.label_name or f"class {row.label}",
+        row.label_name or row.label_text,
         **{key: getattr(row, key) for key in _NUMBERS},
         output=saved.manifest.get("output", "softmax"),
         verdict=None if row.verdict is None else row.verdict.words,
@@ -80,24 +99,24 @@ def row_caption(row: ExplainedRow, saved: SavedExplanations) -> str:
 
 
 def _classes(saved: SavedExplanations) -> Iterator[str]:
-    sums: dict[str, list[float]] = defaultdict(lambda: [0.0] * (1 + len(_NUMBERS)))
+    sums: dict[tuple[int, str], list[float]] = defaultdict(lambda: [0.0] * (1 + len(_NUMBERS)))
     for row in saved.rows():
         if row.label is not None:
-            name = (row.label_name or f"class {row.label}").split(",")[0]
             values = [getattr(row, key) for key in _NUMBERS]
             # a mean over a number that was not measured is NaN, and shown as a dash
             values = [1.0, *(nan if value is None else value for value in values)]
-            sums[name] = [a + b for a, b in zip(sums[name], values, strict=True)]
-    largest = sorted(sums.items(), key=lambda item: (-item[1][0], item[0]))[:_MAX_CLASSES]
+            key = (row.label, row.label_text)
+            sums[key] = [a + b for a, b in zip(sums[key], values, strict=True)]
+    largest = sorted(sums.items(), key=lambda item: (-item[1][0], item[0]))[:_MAX_ROWS]
     rows = [
         [plain(name), f"{count:.0f}", *(number(total / count) for total in totals)]
-        for name, (count, *totals) in largest
+        for (_, name), (count, *totals) in largest
     ]
     yield "<h2>Explained classes</h2>"
     yield table(["class", "images", *_NUMBERS], rows, sortable=True)
-    if len(sums) > _MAX_CLASSES:
+    if len(sums) > _MAX_ROWS:
         yield note(
-            f"Means of the {_MAX_CLASSES} most frequent of {len(sums)} classes. All rows are in "
+            f"Means of the {_MAX_ROWS} most frequent of {len(sums)} classes. All rows are in "
             "table.csv."
         )
 

@@ -35,7 +35,9 @@ def versions() -> dict[str, str]:
 
 def command() -> str:
     """The command line that started this program."""
-    return unicode_text(shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]))
+    program = Path(sys.argv[0]).name
+    program = "saliencykit" if program == "__main__.py" else program  # python -m saliencykit
+    return unicode_text(shlex.join([program, *sys.argv[1:]]))
 
 
 def text_of(thing: object) -> str:

@@ -9,6 +9,7 @@ from saliencykit.storage.typed_json import Count, Finite, Side, Size, rounded
 
 _COLUMNS = {
     "name": "string", "index": "int64", "label": "int64", "label_name": "string",
+    "predicted": "int64", "predicted_name": "string",
     "probability": "double", "kept": "double", "dropped": "double", "area": "double",
     "sufficient_area": "double", "sufficient_probability": "double",
     "destroying_area": "double", "destroying_probability": "double",
@@ -30,6 +31,8 @@ class ExplainedRow:
         index: Its position there, from 0.
         label: The explained class; None if the image could not be read.
         label_name: The name of the class, where known.
+        predicted: The model's top class; None where classes are not exclusive.
+        predicted_name: Its name, where known.
         probability: p(class) of the whole image, in [0, 1].
         kept: p(class) with only the masked region visible; None without verification.
         dropped: p(class) with the masked region replaced; None without verification.
@@ -53,6 +56,8 @@ class ExplainedRow:
     index: Count
     label: Count | None = None
     label_name: str | None = None
+    predicted: Count | None = None
+    predicted_name: str | None = None
     probability: Finite | None = None
     kept: Finite | None = None
     dropped: Finite | None = None
@@ -80,6 +85,16 @@ class ExplainedRow:
         """Height and width of the model's input in pixels."""
         return None if self.height is None or self.width is None else (self.height, self.width)
 
+    @property
+    def label_text(self) -> str:
+        """The explained class in words: its first name, or `class 7`."""
+        return _in_words(self.label, self.label_name)
+
+    @property
+    def predicted_text(self) -> str:
+        """The predicted class in words."""
+        return _in_words(self.predicted, self.predicted_name)
+
     def values(self) -> dict[str, object]:
         """The values by column, without the mask; numbers have the digits of float32."""
         data = asdict(self)
@@ -94,6 +109,10 @@ class ExplainedRow:
             '{"name":"a.png","index":0,"label":null,"label_'
         """
         return json.dumps(self.values(), separators=(",", ":"), ensure_ascii=False)
+
+
+def _in_words(index: int | None, name: str | None) -> str:
+    return name.split(",")[0] if name else f"class {index}"
 
 
 def hexadecimal(key: int) -> str:

@@ -26,6 +26,8 @@ class Summary:
         explained: Number of rows with a map.
         columns: By column the mean, the lower quartile, the median and the upper quartile; NaN
             where no row has a value.
+        mispredicted: How many images have another predicted class than the explained one, and the
+            first few.
         verdicts: By verdict, how many images have it; the most frequent first.
         failures: By failure, how many images have it and the names of the first few; the most
             frequent failure first.
@@ -34,6 +36,7 @@ class Summary:
     images: int
     explained: int
     columns: dict[str, tuple[float, float, float, float]]
+    mispredicted: tuple[int, tuple[ExplainedRow, ...]]
     verdicts: dict[Verdict, int]
     failures: dict[str, tuple[int, tuple[str, ...]]]
 
@@ -44,6 +47,7 @@ class Summary:
             "images": self.images,
             "explained": self.explained,
             "means": {name: None if mean != mean else mean for name, mean in means.items()},
+            "mispredicted": self.mispredicted[0],
             "verdicts": self.verdicts,
             "reasons": {reason: count for reason, (count, _) in self.failures.items()},
         }
@@ -54,7 +58,7 @@ def summarize(rows: Iterable[ExplainedRow], few: int = 5) -> Summary:
 
     Args:
         rows: The rows of a run.
-        few: Names per failure.
+        few: Names per failure, and images of `mispredicted`.
 
     Example:
         >>> good = ExplainedRow(name="a", index=0, area=0.2)
@@ -65,10 +69,14 @@ def summarize(rows: Iterable[ExplainedRow], few: int = 5) -> Summary:
     values: dict[str, list[float]] = {name: [] for name in COLUMNS}
     failures: dict[str, tuple[int, tuple[str, ...]]] = {}
     verdicts: Counter[Verdict] = Counter()
-    images = explained = 0
+    mispredicted: list[ExplainedRow] = []
+    images = explained = wrong = 0
     for row in rows:
         images += 1
         explained += row.failure is None
+        if row.predicted not in (None, row.label):
+            wrong += 1
+            mispredicted += [row] if wrong <= few else []
         verdicts.update([] if row.verdict is None else [row.verdict])
         for name, column in values.items():
             value = getattr(row, name)
@@ -79,7 +87,8 @@ def summarize(rows: Iterable[ExplainedRow], few: int = 5) -> Summary:
             failures[row.failure] = (count + 1, names if len(names) >= few else (*names, row.name))
     columns = {name: _spread(column) for name, column in values.items()}
     most_frequent = dict(sorted(failures.items(), key=lambda item: -item[1][0]))
-    return Summary(images, explained, columns, dict(verdicts.most_common()), most_frequent)
+    others = (wrong, tuple(mispredicted))
+    return Summary(images, explained, columns, others, dict(verdicts.most_common()), most_frequent)
 
 
 def _spread(values: list[float]) -> tuple[float, float, float, float]:

@@ -13,6 +13,10 @@ def test_from_files_and_lists(tmp_path):
     assert read_class_names(tmp_path / "names.json") == ("a", "b")
     assert read_class_names(("x",)) == ("x",)
     assert read_class_names(None) is None
+    for name in ("nut", "bolt", ".cache"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+    (tmp_path / "photos" / "a.txt").touch()
+    assert read_class_names(tmp_path / "photos") == ("bolt", "nut"), "as ImageFolder sorts them"
 
 
 @pytest.mark.parametrize(

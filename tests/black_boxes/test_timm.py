@@ -50,6 +50,9 @@ def test_class_names() -> None:
     assert len(set(names)) == 999  # two cranes, a bird and a machine, of which WordNet says no more
     assert (names[0], names[281]) == ("tench", "tabby")
     assert timm_black_box("test_resnet", pretrained=False, num_classes=7).class_names is None
+    names = ("nut", "bolt")
+    mine = timm_black_box("test_resnet", pretrained=False, num_classes=2, class_names=names)
+    assert mine.class_names == names
     with torch.device("meta"):
         large = timm.create_model("vit_tiny_patch16_224.augreg_in21k")
     assert len(wrap_timm(large).class_names) == large.num_classes == 21843

@@ -34,7 +34,7 @@ def test_a_folder_is_explained_reported_and_evaluated(call, tmp_path):
     assert len(list((tmp_path / "run").rglob("*.png"))) == 1
     code, out, _ = call("report", "run")
     assert code == 0
-    assert "The first images" in (tmp_path / "run" / "report.html").read_text()
+    assert "1 of the images" in (tmp_path / "run" / "report.html").read_text()
     options = ["--metric", "saliency-score", "--no-baselines", "--output", "scored", "--json"]
     code, out, err = call("evaluate", "--data", "photos", "--masker", "kept=stored:run", *options)
     assert code == 0, err

@@ -1,4 +1,5 @@
 import shutil
+import warnings
 
 import pytest
 import torch
@@ -18,6 +19,18 @@ def test_imagenets_own_folders_are_known(black_box, flat, xml, tmp_path, loc_sol
     assert [(e.name, e.label) for e in from_table] == [(e.name, e.label) for e in from_xml]
     assert all(torch.equal(a.boxes, b.boxes) for a, b in zip(from_table, from_xml, strict=True))
     assert from_xml[0].label == "red"
+
+
+def test_the_first_images_of_a_sorted_folder_are_of_one_class(black_box, tmp_path):
+    for index in range(6):
+        (tmp_path / str(index // 3)).mkdir(exist_ok=True)
+        (tmp_path / str(index // 3) / f"{index}.png").touch()
+    with pytest.warns(UserWarning, match="the first 3 of 6 images are of one class"):
+        assert [e.label for e in records_of(tmp_path, black_box, max_images=3)] == [0, 0, 0]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        records_of(tmp_path, black_box, max_images=4)
+        records_of(tmp_path / "0", black_box, max_images=2)
 
 
 def test_a_label_that_is_missing_is_a_reason(black_box, flat):

@@ -118,11 +118,13 @@ def test_rows_maps_and_table_say_what_explain_says(black_box, pairs, tmp_path):
             [float(x[i]) for x in (wanted.probability, wanted.area, wanted.kept, wanted.dropped)],
             abs=1e-5,
         )
+        assert row.predicted == int(wanted.logits[i].argmax())
+        assert row.predicted_name == black_box.class_names[row.predicted]
         assert row.seconds > 0
         assert torch.allclose(saved.mask_of(row)[0], wanted.mask[i], atol=1 / 510 + 1e-6)
     assert files(tmp_path / "run") == [
         "blocks/000000000-000000023.jsonl", "blocks/000000000-000000023.safetensors", "lock",
-        "manifest.json", "overlays/0000/0000000.png", "overlays/0000/0000001.png", "table.csv",
+        "manifest.json", "overlays/0000/0000000.png", "overlays/0000/0000012.png", "table.csv",
         "threads.txt",
     ]  # fmt: skip
     table = table_rows(tmp_path / "run" / "table.csv")

@@ -93,8 +93,8 @@ def test_a_score_that_hardly_changes_is_doubted_in_words_for_scores():
 
     answer, (message,) = explained(Age(), torch.rand(1, 3, 16, 16), 0, Corner())
     assert answer.verdicts == ("saturated",)
-    assert message.startswith("the image: the score 0 is 4")
-    assert "target=lambda answer: answer - 4" in message
+    assert message.startswith("the image: the score is 4")
+    assert "target=lambda answer: ... - 4" in message
 
 
 def test_a_mask_beside_the_evidence_is_doubted():

@@ -18,6 +18,7 @@ def test_the_page_has_images_numbers_classes_and_reasons(black_box, generator, t
     page = dataset_page(saved)
     assert page.count("<img") == 3
     assert "6 of 8 images of 8 items of list, " in page
+    assert "Where the model predicts another class" not in page
     assert "class 7 is outside 0..3" in page
     assert "red-green checks" in page
     assert "CenterBox(area=0.5)" in page
@@ -38,6 +39,6 @@ def test_a_run_without_verification_and_overlays_has_a_page(black_box, generator
         )
     )
     assert "<img" not in page
-    assert "The first images" not in page
+    assert "of the images</h2>" not in page
     assert "NaN" not in page
     assert "nan" not in page

@@ -20,5 +20,15 @@ def test_means_quartiles_and_reasons():
     assert list(found.failures.items()) == [("b", (6, ("bad1", "bad2"))), ("a", (1, ("bad0",)))]
 
 
+def test_images_with_another_predicted_class_are_counted():
+    labels = [(0, 0), (1, 0), (2, None), (0, 2)]
+    rows = [
+        ExplainedRow(name=str(i), index=i, label=label, predicted=predicted)
+        for i, (label, predicted) in enumerate(labels)
+    ]
+    count, some = summarize(rows, few=1).mispredicted
+    assert (count, [row.predicted_text for row in some]) == (2, ["class 0"])
+
+
 def test_of_nothing():
     assert summarize([]).images == 0
