@@ -149,9 +149,9 @@ def print_summary(summary: "workflows.Summary", *, scores: bool = False) -> None
         say(f"{count} {verdict}: {verdict.words}")
     count, some = summary.mispredicted
     if count:
-        names = ", ".join(f"{row.name} ({row.predicted_text})" for row in some[:_FEW])
-        more = f" and {count - _FEW} more" if count > _FEW else ""
-        say(f"{count} where the model predicts another class: {escape(names)}{more}; see table.csv")
+        wrong = ", ".join(f"{row.name} ({row.predicted_text})" for row in some[:_FEW])
+        wrong += f" and {count - _FEW} more" if count > _FEW else ""
+        say(f"{count} where the model predicts another class: {escape(wrong)}; see table.csv")
     for reason, (count, names) in list(summary.failures.items())[:_MAX_REASONS]:
         more = f" and {count - 2} more" if count > 2 else ""
         say(f"no map for {', '.join(names[:2])}{more}: {reason}")

@@ -74,6 +74,7 @@ def _mispredicted(summary: Summary) -> Iterator[str]:
     rows = [
         [plain(row.name), plain(row.label_text), plain(row.predicted_text), number(row.probability)]
         for row in some
+        if row.probability is not None
     ]
     yield "<h2>Where the model predicts another class</h2>"
     yield table(
