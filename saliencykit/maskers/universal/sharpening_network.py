@@ -27,8 +27,9 @@ class SharpeningNetwork(nn.Module):
     value. So a score is between the smallest and the largest value, more evidence never gives less
     of a mask, and a flat map gives a flat mask. The logits of attention are
     `q_ih . k_jh + sum over feature maps l of b_hl cos(f_l(i), f_l(j)) - g_h |i - j|^2`, with
-    distances in cells. Positions are 8 pixels apart; each of the four finer ones inside is a mean
-    of its 3 x 3 neighbors, whose weights again depend on the image only.
+    distances in cells. Positions are 8 pixels apart; scores are enlarged to positions 4 pixels
+    apart, each of which becomes a mean of the 3 x 3 scores 8 pixels around it, whose weights again
+    depend on the image only.
 
     The mask is `sigmoid(scale (strength(r) s - threshold))`, where `r` compares the class's logit
     with that of the top class and `strength` is increasing, so that the map of an absent class,
@@ -120,21 +121,19 @@ class SharpeningNetwork(nn.Module):
         return (steps * F.softplus(self.slopes + 0.54)).sum(-1)
 
     def _refined(self, scores: Tensor, fine: Tensor, features: Tensor) -> Tensor:
-        """Scores at twice the resolution: means of 3 x 3 neighbors."""
+        """Scores at twice the resolution: means of 3 x 3 of the former positions around each."""
         size = fine.shape[2:]
-        coarse = F.interpolate(
-            self.refine_coarse(features), size, mode="bilinear", align_corners=False
+        enlarged, coarse = (
+            F.interpolate(maps, size, mode="bilinear", align_corners=False)
+            for maps in (scores, self.refine_coarse(features))
         )
         weights = (self.refine(fine) + coarse).softmax(1)
-        padded = F.pad(scores, (1, 1, 1, 1), mode="replicate")
-        height, width = scores.shape[2:]
-        refined: Tensor | None = None
+        padded = F.pad(enlarged, (2, 2, 2, 2), mode="replicate")
+        refined = torch.zeros_like(enlarged)
         for number in range(9):
-            row, column = divmod(number, 3)
-            moved = padded[:, :, row : row + height, column : column + width]
-            moved = F.interpolate(moved, size, mode="nearest") * weights[:, number : number + 1]
-            refined = moved if refined is None else refined + moved
-        assert refined is not None
+            row, column = (2 * step for step in divmod(number, 3))
+            moved = padded[:, :, row : row + size[0], column : column + size[1]]
+            refined = refined + moved * weights[:, number : number + 1]
         return refined
 
     def _attention(
