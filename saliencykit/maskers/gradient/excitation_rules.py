@@ -24,13 +24,14 @@ _MEANS = (
     "mean sum interpolate"
 )
 _ADDITIONS = "add iadd radd"
+_BOUNDS = "maximum minimum fmax fmin max min"
 _DIFFERENCES = "sub isub subtract"
 _PRODUCTS = "mul imul rmul multiply div idiv itruediv truediv divide"
 _ONE_TO_ONE = (
-    "relu relu6 hardtanh clamp clamp_min clamp_max threshold leaky_relu rrelu prelu elu celu selu "
-    "silu hardswish gelu mish softplus sigmoid hardsigmoid tanh softmax log_softmax log batch_norm "
-    "layer_norm group_norm instance_norm local_response_norm dropout dropout1d dropout2d "
-    "feature_dropout"
+    "relu relu6 hardtanh clamp clip clamp_min clamp_max threshold leaky_relu rrelu prelu elu celu "
+    "selu silu hardswish gelu mish softplus sigmoid hardsigmoid tanh softmax log_softmax log "
+    "batch_norm layer_norm group_norm instance_norm local_response_norm dropout dropout1d "
+    "dropout2d feature_dropout"
 )
 _AVERAGING = ("nearest", "nearest-exact", "bilinear", "area")  # modes of interpolate
 _NORM = ("input", "running_mean", "running_var", "weight", "bias", "training")
@@ -131,6 +132,16 @@ def _difference(func: Any, args: Any, kwargs: Any) -> _Ruled:
     return OneToOne(lambda y: y - other), one
 
 
+def _bound(func: Any, args: Any, kwargs: Any) -> _Ruled:
+    """A map and a constant: an activation. A maximum of two maps passes all to the winner."""
+    if len(args) != 2 or kwargs or not all(isinstance(each, Tensor) for each in args):
+        return None
+    one, other = args if _depends(args[0]) else args[::-1]
+    if not _depends(one) or _depends(other) or func(one, other).shape != one.shape:
+        return None
+    return OneToOne(lambda y: func(y, other)), one
+
+
 def _product(func: Any, args: Any, kwargs: Any) -> _Ruled:
     one, other, more, named = _arguments(args, kwargs, ("input", "other"))
     if more or named:
@@ -155,6 +166,7 @@ _MAKERS: dict[str, Callable[[Any, Any, Any], _Ruled]] = {
     **dict.fromkeys(_ADDITIONS.split(), _addition),
     **dict.fromkeys(_DIFFERENCES.split(), _difference),
     **dict.fromkeys(_PRODUCTS.split(), _product),
+    **dict.fromkeys(_BOUNDS.split(), _bound),
     "batch_norm": _batch_norm,
     "matmul": _matmul,
 }

@@ -132,7 +132,7 @@ class Feedback(Masker):
             moving = network.changed(len(active)) > self.tolerance
             if not bool(moving.any()):
                 break
-            active, gates = active[moving], [gate[moving] for gate in network.new_gates()]
+            active, gates = active[moving], network.new_gates(moving)
         return gradient
 
 
@@ -185,29 +185,35 @@ class _Gates(Rectifiers):
                 f"{model} has no ReLU, max pooling or other activation that Feedback could gate. "
                 f"Use {WITHOUT_LAYERS}."
             )
+        if any(len(layer.outputs) != len(logits) for layer in self.layers) and len(logits) > 1:
+            raise InputError(
+                f"{model} makes a batch of the parts of an image, of which Feedback takes one at a "
+                "time; write Feedback(batch_size=1)."
+            )
         if not close_to_rounding(logits[:1], expected):
             raise InputError(
                 f"{model} changes activations in place in a way that Feedback cannot follow. Use "
                 f"{WITHOUT_LAYERS}."
             )
 
-    def new_gates(self) -> list[Tensor]:
-        """The new gates; closed where the logit does not depend on the layer."""
-        return [
-            torch.zeros_like(layer.outputs, dtype=torch.bool)
-            if layer.after is None
-            else layer.after
-            for layer in self.layers
-        ]
+    def new_gates(self, moving: Tensor) -> list[Tensor]:
+        """The new gates of some images; the old ones where the logit has no gradient."""
+        gates = []
+        for layer in self.layers:
+            before = layer.outputs == layer.outputs if layer.before is None else layer.before
+            gate = before if layer.after is None else layer.after
+            gates.append(gate if bool(moving.all()) else gate[moving])
+        return gates
 
     def changed(self, count: int) -> Tensor:
         """The fraction of nonzero neurons whose gate changed, (count,)."""
         changes, total = torch.zeros(2, count, dtype=torch.float32, device="cpu")
-        for layer, after in zip(self.layers, self.new_gates(), strict=True):
+        every = torch.ones(count, dtype=torch.bool, device="cpu")
+        for layer, after in zip(self.layers, self.new_gates(every), strict=True):
             nonzero = layer.outputs != 0
             before = nonzero if layer.before is None else layer.before
-            changes += ((before != after) & nonzero).flatten(1).sum(1).cpu()
-            total += nonzero.flatten(1).sum(1).cpu()
+            changes += ((before != after) & nonzero).reshape(count, -1).sum(1).cpu()
+            total += nonzero.reshape(count, -1).sum(1).cpu()
         fraction: Tensor = changes / total.clamp_min(1)
         return fraction.to(self.layers[0].outputs.device)
 

@@ -27,6 +27,8 @@ _MIXING = re.compile(
 _VIEWS = re.compile("view|reshape|flatten|squeeze|getitem")
 # of several functions of one map: linear in them, or blind to their values
 _LINEAR = re.compile("(add|sub|subtract|cat|concat|stack|copy|to|(?<!ein)sum|mean)$|_as$|like")
+_SUMS = re.compile("^[ir]?(add|sub)")
+_STEPS = {"sign", "sgn", "round", "floor", "ceil", "trunc", "fix"}  # their derivative is 0
 _JOINING = re.compile("(cat|concat|stack)$")  # a maximum of the result may choose between its parts
 _LAYERS = re.compile(
     "conv|linear|matmul|mm$|pool|mean$|(?<!ein)sum$"
@@ -88,10 +90,14 @@ class Rectifiers(TorchFunctionMode, ABC):
             return self._judged(func, args, given, self._parts[maps[0]], in_place)
         own = len({self._number(each) for each in maps}) == 1
         if own and (_MIXING.search(name) is None or _VIEWS.search(name) is not None):
-            if name.lstrip("ir") in _BOUNDS or (several and not linear):
+            # `x + (relu(x) - x).detach()` is a rectifier with another gradient
+            straight = _SUMS.search(name) is not None and not all(v.requires_grad for v in maps)
+            if name.lstrip("ir") in _BOUNDS or (several and (straight or not linear)):
                 return self._judged(func, args, given, maps, in_place)
             before = maps[0].detach().clone() if in_place else maps[0]
             result = func(*args, **given)
+            if name in _STEPS and isinstance(result, Tensor):
+                result = result.detach()  # no map, but a mask of one
             if len({id(v) for v in tensors}) == 1 and isinstance(result, Tensor):
                 steps = self._with_step(name, result, before)
             self._share_number(result, maps[0], name)
@@ -130,10 +136,13 @@ class Rectifiers(TorchFunctionMode, ABC):
         for each in alike if not isinstance(result, tuple) else ():
             with torch.no_grad():
                 ceiling = _bound(out, each) if each.requires_grad else None
+                if each.requires_grad and torch.equal(out, each):
+                    ceiling = _bound_out_of_reach(func, args, given, each)
             if ceiling is not None:
                 rectified = self._rectified(each, ceiling, in_place and each is args[0])
                 return None if result is None else rectified
-        if alike and not any(torch.equal(out, each) for each in alike):
+        linear = _SUMS.search(func.__name__.strip("_")) is not None
+        if alike and not linear and not any(torch.equal(out, each) for each in alike):
             self.others.add(f"an activation of its own (written with {func.__name__!r})")
         if in_place:
             result = out = func(*args, **given)
@@ -216,6 +225,19 @@ def _bound(out: Tensor, x: Tensor) -> float | None:
         if ceiling > 0 and bool((out - x.clamp(0, ceiling)).abs().amax() <= tolerance):
             return ceiling
     return None
+
+
+def _bound_out_of_reach(func: Any, args: Any, given: Mapping[str, Any], x: Tensor) -> float | None:
+    """Infinity if a function that leaves a map as it is would make negative values 0, else None."""
+    if x.ndim < 3 or x[0, 0].numel() < 2:  # a statistic, kept from rounding below 0
+        return None
+    below = -x.detach().abs() - 1
+    values = [below if value is x else value for value in args]
+    named = {key: below if value is x else value for key, value in given.items()}
+    if not any(value is below for value in (*values, *named.values())):
+        return None
+    out = func(*values, **named)
+    return float("inf") if isinstance(out, Tensor) and not bool(out.any()) else None
 
 
 @torch.no_grad()

@@ -194,6 +194,28 @@ def test_in_place_modules_of_a_folded_trunk_are_gated_as_their_functions_are():
     )
 
 
+class Patches(nn.Module):
+    """Runs its layers on a batch of the quarters of each image."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Conv2d(6, 4, 3), nn.ReLU())
+
+    def forward(self, x):
+        quarters = [part for half in x.chunk(2, 2) for part in half.chunk(2, 3)]
+        return self.layers(torch.cat(quarters)).mean((2, 3)).view(4, len(x), -1).sum(0)
+
+
+def test_parts_of_an_image_in_a_batch_are_gated_one_image_at_a_time():
+    net, images = fixed(Patches), IMAGES[..., :16, :14]
+    whole = scores(Feedback(), net, images)
+    assert whole.abs().amax((1, 2, 3)).min() > 0
+    for image, label, wanted in zip(images, LABELS, whole, strict=True):
+        assert torch.allclose(scores(Feedback(), net, image[None], label[None])[0], wanted)
+    with pytest.raises(InputError, match=r"batch_size=1"):
+        scores(Feedback(batch_size=3), net, images)
+
+
 def test_the_mask_is_the_attributions_over_their_maximum():
     with torch.enable_grad():
         output = Feedback().mask(
