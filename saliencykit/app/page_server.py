@@ -24,11 +24,10 @@ def launch_app(
     port: int | None = None,
     block: bool = True,
 ) -> Any:
-    """Serve a page on which one drops an image and turns a dial: which pixels does the decision
-    rest on?
+    """Serve a page in the browser: drop an image, move a slider, see what the model answers.
 
     Everything stays on this machine: fonts and scripts come from the page's own server, nothing is
-    counted or sent, and only models and maskers that are named here can be chosen.
+    sent, and only models and maskers that are named here can be chosen.
 
     Args:
         models: A model as for `explain`, or several by the names to show, `{"mine": model}`.

@@ -74,7 +74,7 @@ def evaluate(
         metrics: Texts like `insertion`, or Metrics; as a list, or as a mapping by name; at least
             one.
         data: A folder, a CSV file, or an iterable of Sample or of (image, label); see
-            `read_samples`. A single Sample is accepted too.
+            `Dataset.open`. A single Sample is accepted too.
         output_dir: The run directory: settings, rows, table, and images for the report. None:
             everything stays in memory.
         seed: Random seed, >= 0.
@@ -82,12 +82,12 @@ def evaluate(
         baselines: True: `center-box`, `whole-image`, `random`, and `grad-cam` where the model has
             spatial feature maps; or the names of others; False: none.
         resume: Resume from existing rows in `output_dir`; False: start again there.
-        labels: Labels by image, see `read_samples`.
-        boxes: Bounding boxes by image, see `read_samples`.
+        labels: Labels by image, see `Dataset.open`.
+        boxes: Bounding boxes by image, see `Dataset.open`.
         inside: A folder of regions by image, white where the evidence should be, see `Dataset`;
             `energy-pointing-game` is then the share of a mask inside, `Scores.by_class` tells
             for each class.
-        classes: The data set's class names, see `read_samples`.
+        classes: The data set's class names, see `Dataset.open`.
         max_images: Maximum number of images, the first ones; None: all.
         report_images: Number of images, the first ones, whose masks are saved as PNG in
             `output_dir`.

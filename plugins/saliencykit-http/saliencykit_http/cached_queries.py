@@ -122,7 +122,7 @@ class CachedQueries:
     def _spent(self, wanted: int) -> InputError:
         return InputError(
             f"{redacted(self.service.address)}: max_queries={self.max_queries} images may be sent, "
-            f"{self.sent} were, and {wanted} more are needed.{self.client.advice}"
+            f"{self.sent} were, and the next request has {wanted}.{self.client.advice}"
         )
 
 

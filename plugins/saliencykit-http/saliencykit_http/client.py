@@ -86,6 +86,7 @@ class Client:
         )
         self.headers = {"User-Agent": "saliencykit-http", **headers}
         self.advice = advice
+        self._answered = False  # a request with content: there are outputs to keep
         self._thread = threading.local()  # a connection of its own, which can be cut
         self._random = random.Random()  # its own: the global state is not touched
 
@@ -130,7 +131,9 @@ class Client:
             try:
                 reply = self._once(httpx2, method, url, content, headers or {})
                 if reply.status == 200:
-                    return read(reply)
+                    answer = read(reply)
+                    self._answered |= content is not None
+                    return answer
                 trouble, wait = self._refused(reply, url)
             except UnusableError as error:
                 unusable += 1
@@ -200,7 +203,9 @@ class Client:
         if reply.status not in _LATER and reply.status < 500:
             where = reply.headers.get("location", "")
             moved = f" It has moved: {redacted(where)}." if where else ""
-            raise InputError(f"{redacted(url)}: {said}.{moved}{_ADVICE.get(reply.status, '')}")
+            kept = self.advice if self._answered else ""
+            advice = _ADVICE.get(reply.status, "")
+            raise InputError(f"{redacted(url)}: {said}.{moved}{advice}{kept}")
         wait = _seconds(reply.headers.get("retry-after", ""))
         if wait > self.longest_wait:
             raise InputError(

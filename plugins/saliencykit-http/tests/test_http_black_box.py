@@ -266,6 +266,14 @@ def test_what_another_try_would_not_help(server, fault, words):
     assert server.requests == 1
 
 
+def test_a_refusal_on_the_way_says_where_the_outputs_are(server, tmp_path):
+    black_box = black_box_of(server, cache=tmp_path)
+    black_box(IMAGES[:1])
+    server.faults.append("400")
+    with pytest.raises(InputError, match=r"returned 400 .*are kept in '.*': run again to resume"):
+        black_box(IMAGES[1:2])
+
+
 def test_a_server_that_is_killed_and_comes_back(server, wanted):
     black_box = black_box_of(server, retries=12, backoff=0.05)
     counts = []
@@ -412,7 +420,7 @@ def test_never_more_images_than_the_budget(server, limit, cached, tmp_path):
     black_box = black_box_of(server, max_queries=limit, cache=tmp_path if cached else None)
     with pytest.raises(
         InputError,
-        match=rf"max_queries={limit} images may be sent, \d+ were, and \d+ more are needed\. (With "
+        match=rf"max_queries={limit} images may be sent, \d+ were, and the next request has \d+\. (With "
         r"cache=|.* are kept)",
     ):
         map_of(black_box)
@@ -445,7 +453,7 @@ def test_copies_that_fill_up_a_batch_are_counted(serve):
     black_box = black_box_of(server, max_queries=8)
     black_box(IMAGES[:4])
     assert black_box.sent == server.images == 6
-    with pytest.raises(InputError, match="6 were, and 3 more are needed"):
+    with pytest.raises(InputError, match="6 were, and the next request has 3"):
         black_box(IMAGES[:1])
 
 
