@@ -20,7 +20,7 @@ Explain: TypeAlias = Callable[[Images, Labels], Mask]
 @final
 @dataclass(frozen=True)
 class Sample:
-    """Evaluation data: images, labels and, where known, bounding boxes of the labelled class.
+    """Evaluation data: images, labels and, where known, bounding boxes of the labeled class.
 
     Attributes:
         images: (B, C, H, W).

@@ -29,7 +29,7 @@ def check_levels(who: object, rule: Rule, levels: Sequence[float]) -> None:
 
     Args:
         who: The metric, for the message.
-        rule: See `threshold_values`.
+        rule: See `thresholded`.
         levels: The thresholds.
 
     Raises:
@@ -48,9 +48,7 @@ def threshold_values(maps: Mask, rule: Rule, levels: Sequence[float]) -> Tensor:
 
     Args:
         maps: (B, 1, H, W), >= 0.
-        rule: `value`: the threshold itself. `range`: that fraction of the way from the map's
-            smallest value to its largest. `mean`: that many times the map's mean. `energy`: such
-            that the fewest pixels with at least that fraction of the map's sum reach it.
+        rule: See `thresholded`.
         levels: T thresholds in [0, 1]; for `mean` >= 0.
     """
     thresholds = maps.new_tensor(levels)
@@ -75,7 +73,9 @@ def thresholded(maps: Mask, rule: Rule, level: float) -> Tensor:
 
     Args:
         maps: (B, 1, H, W) in [0, 1].
-        rule: See `threshold_values`.
+        rule: `value`: the threshold itself. `range`: that fraction of the way from the map's
+            smallest value to its largest. `mean`: that many times the map's mean. `energy`: such
+            that the fewest pixels with at least that fraction of the map's sum reach it.
         level: The threshold.
 
     Example:
@@ -110,7 +110,7 @@ def boxes_at(maps: Mask, rule: Rule, levels: Sequence[float], components: Compon
 
     Args:
         maps: (B, 1, H, W).
-        rule: See `threshold_values`.
+        rule: See `thresholded`.
         levels: T thresholds.
         components: `all`: the box of all pixels that reach the threshold; `largest`: that of their
             largest connected component. Where no pixel does, the box is the whole image.

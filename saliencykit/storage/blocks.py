@@ -113,8 +113,9 @@ class Block:
 
     def _table(self, columns: list[str]) -> list[dict[str, Any]]:
         try:
-            table = parquet().read_table(io.BytesIO(read_bytes(self.path)), columns=columns)
-            rows: list[dict[str, Any]] = table.to_pylist()
+            file = parquet().ParquetFile(io.BytesIO(read_bytes(self.path)))
+            known = [name for name in columns if name in file.schema_arrow.names]  # of any version
+            rows: list[dict[str, Any]] = file.read(columns=known).to_pylist()
             return rows
         except Exception as error:  # pyarrow has many
             raise InputError(f"{self.path} cannot be read: {first_line(error)}.") from error

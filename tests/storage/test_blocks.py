@@ -146,3 +146,13 @@ def test_a_parquet_run_is_read_without_us(tmp_path):
     mask = Image.open(io.BytesIO(table["mask"][0]))
     assert np.asarray(mask).shape == (2, 3)
     assert (table["mask"][1], table["failure"][1]) == (None, "it is damaged")
+
+
+def test_a_parquet_run_of_a_version_with_fewer_columns_is_read(tmp_path):
+    pyarrow_parquet = pytest.importorskip("pyarrow.parquet")
+    blocks = Blocks(tmp_path)
+    write(blocks, "parquet", 7, 8)
+    (block,) = blocks
+    old = pyarrow_parquet.read_table(block.path).drop_columns(["predicted", "predicted_name"])
+    pyarrow_parquet.write_table(old, block.path)
+    assert indices(blocks) == [7, 8]
