@@ -15,6 +15,7 @@ from functools import partial
 import torch
 from torch import Generator, Tensor
 
+from saliencykit.core.errors import InputError
 from saliencykit.core.types import Images
 
 # 2**64 / golden ratio, odd, as a signed 64-bit number: Knuth's multiplicative hashing
@@ -57,7 +58,11 @@ def isolated(*devices: torch.device, seeded: bool = False) -> Iterator[None]:
     Args:
         *devices: The devices that compute; the CPU's state is always restored.
         seeded: Does what runs inside set the seed?
+
+    Raises:
+        InputError: A transform of torch.func or a fake tensor mode is active.
     """
+    _refuse_transforms()
     cuda = {device for device in devices if device.type == "cuda"}
     states = [(torch.set_rng_state, torch.get_rng_state())] + [
         (partial(torch.cuda.set_rng_state, device=device), torch.cuda.get_rng_state(device))
@@ -73,6 +78,21 @@ def isolated(*devices: torch.device, seeded: bool = False) -> Iterator[None]:
         if seeded or threading.active_count() == 1:
             for restore, state in states:
                 restore(state)
+
+
+def _refuse_transforms() -> None:
+    """Within them tensors have no memory, and setting the random state writes over what is not
+    its own.
+    """
+    try:
+        with torch.inference_mode(False):
+            torch.empty(0, dtype=torch.float32, device="cpu").requires_grad_()
+            torch.get_rng_state()[:1].tolist()
+    except Exception as error:  # of several classes
+        raise InputError(
+            "nothing can be explained inside of a transform of torch.func or of a FakeTensorMode, "
+            "where tensors have no values; call it outside, with plain tensors."
+        ) from error
 
 
 def fork(generator: Generator) -> Generator:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from saliencykit.black_boxes.pil_modes import white_level
 from saliencykit.black_boxes.pixel_range import in_range
 from saliencykit.core.black_box import BlackBox
-from saliencykit.core.checks import finite_rows
+from saliencykit.core.checks import finite_rows, name_of
 from saliencykit.core.errors import InputError
 
 SLACK = 1e-6  # resizing or dividing may exceed 1 by a rounding error
@@ -42,6 +42,15 @@ def _volume_advice(shape: tuple[int, ...]) -> str:
     )
 
 
+def _has_values(tensor: Tensor) -> bool:
+    """Has it memory with its values? Those on meta, fake ones and those of transforms have not."""
+    try:
+        tensor.detach().flatten()[:1].tolist()
+        return tensor.numel() == 0 or tensor.detach().data_ptr() != 0
+    except Exception:  # of several classes
+        return False
+
+
 def tensor_rows(tensor: Tensor, name: str, black_box: BlackBox) -> list[tuple[str, ReadImage]]:
     """The named images of a tensor: floats as they are, uint8 as PIL images.
 
@@ -54,12 +63,13 @@ def tensor_rows(tensor: Tensor, name: str, black_box: BlackBox) -> list[tuple[st
         InputError: It has another shape or number type, or is not finite; the message says what to
             write.
     """
-    plain = tensor.layout is torch.strided and not (tensor.is_nested or tensor.is_meta)
+    plain = tensor.layout is torch.strided and not tensor.is_nested and _has_values(tensor)
     if not plain or tensor.is_complex() or tensor.is_quantized:
         kind = "nested" if tensor.is_nested else tensor.layout
         raise InputError(
-            f"{name} is a tensor of {tensor.dtype} ({kind}, on {tensor.device}); expected plain "
-            "values: write x.to_dense(), x.dequantize() or x.abs() before."
+            f"{name} is a {name_of(tensor)} of {tensor.dtype} ({kind}, on {tensor.device}); "
+            "expected plain values: write x.to_dense(), x.dequantize() or x.abs() before; inside "
+            "of a transform of torch.func, or of a fake or masked tensor, no values can be read."
         )
     tensor, shape = tensor.detach().as_subclass(Tensor), tuple(tensor.shape)
     if tensor.is_floating_point() and tensor.element_size() == 1:  # torch computes little with them

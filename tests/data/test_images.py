@@ -4,12 +4,14 @@ import struct
 import warnings
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from saliencykit import explain
 from saliencykit.black_boxes.function import FunctionBlackBox
@@ -312,6 +314,7 @@ def test_arrays_that_can_be_read_both_ways_are_warned_about(
         torch.zeros(1, 3, 8, 8).to_sparse(),
         torch.zeros(1, 3, 8, 8, dtype=torch.complex64),
         torch.zeros(1, 3, 8, 8, device="meta"),
+        FakeTensorMode().from_tensor(torch.zeros(1, 3, 8, 8)),
         np.ma.masked_array(np.zeros((8, 8, 3), np.uint8), np.eye(8)[..., None] * [1, 1, 1]),
     ],
 )
@@ -319,6 +322,20 @@ def test_tensors_and_arrays_without_plain_values_are_refused(form: object) -> No
     for black_box in (BOX, BARE):
         with pytest.raises(InputError, match=r"write x\."):
             as_images(form, black_box)
+
+
+@pytest.mark.parametrize("transform", [torch.vmap, torch.func.grad, torch.func.functionalize])
+@pytest.mark.parametrize("inside", [False, True])
+def test_nothing_is_explained_inside_of_a_transform(transform: Any, inside: bool) -> None:
+    plain = torch.rand(1, 3, 8, 8)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(192, 3))
+
+    def answer(given: torch.Tensor) -> torch.Tensor:
+        image = given if inside else plain
+        return explain(net, image.view(1, 3, 8, 8), 1, masker="rise:samples=2").mask
+
+    with pytest.raises(InputError, match=r"inside of a transform of torch\.func"):
+        transform(answer)(plain)
 
 
 def test_a_volume_is_explained_with_its_slices_as_channels() -> None:
