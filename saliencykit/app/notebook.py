@@ -5,8 +5,8 @@ from typing import Any
 from saliencykit.app.exploration import Choice, Exploration, explore
 from saliencykit.app.panels import view_panels
 from saliencykit.app.workbench import AUTOMATIC, Workbench
-from saliencykit.core.errors import InputError
 from saliencykit.core.masker import Masker
+from saliencykit.core.optional_packages import required
 from saliencykit.registry.listing import list_alternatives
 
 # a notebook has no style sheet of ours
@@ -46,12 +46,7 @@ def explain_interactive(
         >>> from saliencykit.demo import demo_image
         >>> box = explain_interactive("demo", demo_image())  # doctest: +SKIP
     """
-    try:
-        import ipywidgets
-    except ImportError:
-        raise InputError(
-            "explain_interactive needs ipywidgets; pip install 'saliencykit[notebook]'."
-        ) from None
+    ipywidgets = required("ipywidgets", "explain_interactive", "notebook")
     named: list[Masker | str] = [] if masker is None else [masker]
     workbench = Workbench({"model": model}, named)
     chosen = AUTOMATIC if masker is None else workbench.masker_names[1]

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from saliencykit.core.errors import InputError
+from saliencykit.core.optional_packages import required
 
 KEPT = 3600
 """Seconds that uploads and what a browser explained are kept."""
@@ -18,11 +18,7 @@ def gradio() -> Any:
     Raises:
         InputError: It is not installed.
     """
-    try:
-        import gradio as package
-    except ImportError:
-        raise InputError("the page needs Gradio; pip install 'saliencykit[app]'.") from None
-    return package
+    return required("gradio", "the page", "app")
 
 
 def theme() -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import InputError
+from saliencykit.core.optional_packages import required
 from saliencykit.data.record import Label
 
 _WNID = re.compile(r"n\d{8}")
@@ -125,12 +126,7 @@ def class_index_by_name(name: str, black_box: BlackBox) -> int:
 @cache
 def _imagenet() -> dict[str, int]:
     """WordNet id to index, from timm's list."""
-    try:
-        from timm.data.imagenet_info import ImageNetInfo
-    except ImportError as error:
-        raise InputError(
-            "WordNet ids are looked up in timm's list: pip install 'saliencykit[timm]', or give "
-            "classes={'n01440764': 0, ...}."
-        ) from error
-    names: list[str] = ImageNetInfo("imagenet-1k").label_names()  # type: ignore[no-untyped-call]
+    who = "a WordNet id without classes={'n01440764': 0, ...}"
+    info = required("timm.data.imagenet_info", who, "timm")
+    names: list[str] = info.ImageNetInfo("imagenet-1k").label_names()
     return {name: index for index, name in enumerate(names)}

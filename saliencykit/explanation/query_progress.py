@@ -7,6 +7,7 @@ from typing import TypeAlias
 from saliencykit.black_boxes.query_counter import CountingBlackBox
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import InputError
+from saliencykit.core.optional_packages import required
 
 Progress: TypeAlias = bool | Callable[[int, int | None], None]
 """Show a bar? Or a function that is called with the evaluations so far and of all, if known."""
@@ -50,11 +51,7 @@ def reporting(black_box: BlackBox, progress: Progress, total: int | None) -> Ite
 
 @contextmanager
 def _bar() -> Iterator[Callable[[int, int | None], None]]:
-    try:
-        from tqdm.auto import tqdm  # type: ignore[import-untyped]
-    except ImportError:
-        raise InputError("progress=True needs tqdm; run pip install tqdm.") from None
-    with tqdm(desc="explain", unit=" evaluations") as bar:
+    with required("tqdm.auto", "progress=True").tqdm(desc="explain", unit=" evaluations") as bar:
 
         def update(done: int, total: int | None) -> None:
             bar.total = total

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 
-from saliencykit.core.errors import RegistryError
+from saliencykit.core.optional_packages import required
 from saliencykit.registry.manager import Kind, registry, short_name
 
 
@@ -71,7 +71,7 @@ def list_models(pattern: str | Sequence[str] = "*") -> list[str]:
             the models of that library.
 
     Raises:
-        RegistryError: timm is not installed.
+        InputError: timm is not installed.
 
     Example:
         >>> list_models("torchvision:resnet1?")
@@ -94,13 +94,7 @@ def _torchvision_models() -> list[str]:
 
 
 def _timm_models() -> list[str]:
-    try:
-        import timm
-    except ImportError as error:
-        raise RegistryError(
-            "timm's models need timm; write pip install 'saliencykit[timm]'."
-        ) from error
-    return list(timm.list_models())
+    return list(required("timm", "a list of timm's models", "timm").list_models())
 
 
 def _names(kind: Kind, pattern: str | Iterable[str]) -> list[str]:

@@ -10,6 +10,7 @@ from typing import final
 import torch
 
 from saliencykit.core.errors import InputError
+from saliencykit.core.optional_packages import required
 
 _TIMEOUT = timedelta(days=30)  # other processes may have slower machines or harder images
 
@@ -73,13 +74,8 @@ class Processes:
         count = int(os.environ.get("WORLD_SIZE") or 1)
         if count < 2:
             return Processes()
-        try:
-            from accelerate import PartialState
-        except ImportError:
-            raise InputError(
-                "several processes need accelerate; pip install 'saliencykit[train]'."
-            ) from None
-        state = PartialState(cpu=device.type == "cpu", timeout=_TIMEOUT)
+        accelerate = required("accelerate", "a launch of several processes", "train")
+        state = accelerate.PartialState(cpu=device.type == "cpu", timeout=_TIMEOUT)
         if state.num_processes != count:  # each process would explain all images
             raise InputError(
                 f"this launch has {count} processes, and accelerate was set up for "

@@ -4,7 +4,6 @@ A new engine is one function with the arguments and results of `ray_engine`, and
 `ENGINES`.
 """
 
-import importlib
 import os
 import re
 import socket
@@ -19,6 +18,7 @@ import torch
 
 from saliencykit.core.checks import reason_of
 from saliencykit.core.errors import InputError
+from saliencykit.core.optional_packages import required
 
 _T = TypeVar("_T")
 Shard: TypeAlias = tuple[int, int]
@@ -74,10 +74,7 @@ def ray_engine(
         InputError: Ray is missing, there is no cluster at the address, or a node does not see a
             path.
     """
-    try:
-        ray: Any = importlib.import_module("ray")
-    except ImportError:
-        raise InputError("--engine ray needs Ray; pip install 'saliencykit[ray]'.") from None
+    ray = required("ray", "--engine ray", "ray")
     owns = not ray.is_initialized()
     if owns:
         _connect(ray, address or os.environ.get("RAY_ADDRESS") or "local", num_workers)

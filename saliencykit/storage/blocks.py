@@ -6,7 +6,6 @@ is written beside its place and moved there, so that a run is the list of its bl
 from them, processes that know nothing of each other write their own, and nothing is merged.
 """
 
-import importlib
 import io
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -20,6 +19,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from saliencykit.core.errors import InputError
+from saliencykit.core.optional_packages import required
 from saliencykit.core.visible_text import first_line
 from saliencykit.storage.atomic_files import write_bytes
 from saliencykit.storage.explanation_rows import ExplainedRow
@@ -254,7 +254,4 @@ def parquet() -> Any:
     Raises:
         InputError: It is missing.
     """
-    try:
-        return importlib.import_module("pyarrow.parquet")
-    except ImportError as error:
-        raise InputError("Parquet files need pyarrow; pip install 'saliencykit[data]'.") from error
+    return required("pyarrow.parquet", "a Parquet file", "data")

@@ -17,6 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TypeAlias, cast
 
 from saliencykit.core.errors import InputError
+from saliencykit.core.optional_packages import required
 from saliencykit.core.visible_text import first_line
 
 Place: TypeAlias = str | os.PathLike[str]
@@ -47,15 +48,10 @@ def location(place: Place) -> Path:
     protocol = _REMOTE.match(text)
     if protocol is None:
         return Path(place).expanduser()
-    try:
-        from upath import UPath
-    except ImportError as error:
-        raise InputError(
-            f"{text!r} needs universal-pathlib; pip install 'saliencykit[remote]'."
-        ) from error
+    upath = required("upath", repr(text), "remote")
     try:
         options = {"use_listings_cache": False} | _OPTIONS.get(protocol[1], {})
-        path: Any = UPath(f"{protocol[1]}://{text[protocol.end() :]}", **options)
+        path: Any = upath.UPath(f"{protocol[1]}://{text[protocol.end() :]}", **options)
         path.fs  # noqa: B018  # imports the package of the protocol
     except (ImportError, ValueError) as error:
         package = _PACKAGES.get(protocol[1])

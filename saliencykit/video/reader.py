@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from saliencykit.core.errors import InputError
+from saliencykit.core.optional_packages import required
 from saliencykit.core.regular_file import refuse_special_file
 from saliencykit.video.frame import Frame
 
@@ -30,12 +31,7 @@ def need_av() -> None:
     Raises:
         InputError: It is not; with the line that installs it.
     """
-    try:
-        import av  # noqa: F401
-    except ImportError:
-        raise InputError(
-            "videos are read and written with PyAV; pip install 'saliencykit[video]'."
-        ) from None
+    required("av", "a video", "video")
 
 
 @final

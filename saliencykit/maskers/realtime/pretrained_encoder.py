@@ -13,6 +13,7 @@ from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of
 from saliencykit.core.errors import InputError
 from saliencykit.core.map_placement import resize_maps
+from saliencykit.core.optional_packages import required
 from saliencykit.core.types import Images, Logits
 from saliencykit.core.visible_text import first_line
 from saliencykit.maskers.realtime.encoder import Encoder, Features, default_stride
@@ -54,13 +55,7 @@ class TimmNetwork(BlackBox):
 
     def __init__(self, text: str, size: tuple[int, int]) -> None:
         name, _, random = text.removeprefix("timm:").partition(",")
-        try:
-            import timm
-            from timm.data.config import resolve_model_data_config
-        except ImportError:
-            raise InputError(
-                f"encoder={text!r} is a network of timm; pip install 'saliencykit[timm]'."
-            ) from None
+        timm = required("timm", f"encoder={text!r}", "timm")
         try:
             with restored_rng_state(), no_retries_when_offline():
                 torch.default_generator.manual_seed(0)
@@ -72,7 +67,7 @@ class TimmNetwork(BlackBox):
                 f"encoder='timm:{name},checkpoint=FILE', use encoder='own', or "
                 f"'timm:{name},pretrained=false' for random weights."
             ) from error
-        config: dict[str, Any] = resolve_model_data_config(model)  # type: ignore[no-untyped-call]
+        config: dict[str, Any] = timm.data.resolve_model_data_config(model)
         self.mean, self.std = (tuple(map(float, config[key])) for key in ("mean", "std"))
         _, height, width = config["input_size"]
         self.input_size = _fit_size(model, (height, width), size)
