@@ -26,7 +26,7 @@ from saliencykit.core import Mask, enlarge_boxes, tight_boxes
 from saliencykit.maskers.realtime.box_threshold import LEVELS, level_boxes
 from saliencykit.metrics import best_overlaps
 from saliencykit.registry import as_masker
-from saliencykit.training.mask_distillation import soft_masks
+from saliencykit.training.mask_targets import soft_masks
 
 OTHERS = 120  # photos with larger objects
 _HALF, _HIGH = LEVELS.index(0.5), LEVELS.index(0.75)

@@ -159,8 +159,7 @@ def _check(queries: int, steps: int | None, batch_size: int, lr: float, seed: in
     checks.counts("fit_surrogate", _FEWEST, queries=queries)
     checks.counts("fit_surrogate", steps=steps)
     checks.counts("fit_surrogate", 2, batch_size=batch_size)  # for batch norms
-    if not 0 < lr < 1:
-        raise InputError(f"fit_surrogate(lr={lr}): the learning rate must be in (0, 1).")
+    checks.numbers("fit_surrogate", "(0, 1)", lr=lr)
     checks.seed(seed, "fit_surrogate")
 
 

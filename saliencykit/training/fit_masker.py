@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from saliencykit.core import checks, rng
 from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
-from saliencykit.core.errors import InputError
 from saliencykit.core.objective import Objective
+from saliencykit.core.optional_packages import required
 from saliencykit.data.dataset import Dataset
 from saliencykit.data.sources import Labels as GivenLabels
 from saliencykit.data.sources import is_folder, refuse_inside
@@ -207,14 +207,11 @@ def _accelerator(black_box: BlackBox) -> "Accelerator":
     """For one or several processes, on the black box's device; settings that the calling program
     gave to accelerate stay.
     """
+    make = required("accelerate", "training", "train").Accelerator
     try:
-        from accelerate import Accelerator
-    except ImportError:
-        raise InputError("training needs accelerate; pip install 'saliencykit[train]'.") from None
-    try:
-        return Accelerator(cpu=black_box.device.type == "cpu")
+        return make(cpu=black_box.device.type == "cpu")
     except ValueError:  # one was made before, for another device
-        return Accelerator()
+        return make()
 
 
 def _with_area(objective: Objective, area: float | None) -> Objective:

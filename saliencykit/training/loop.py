@@ -5,7 +5,7 @@ import math
 import re
 import time
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import KW_ONLY, asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
@@ -38,6 +38,7 @@ _NOISE = 0.04  # of the validation score, on about fifty images
 
 
 @final
+@dataclass(eq=False)
 class Loop:
     """Trains a masking network by a schedule.
 
@@ -60,37 +61,31 @@ class Loop:
         from our own trials.
     """
 
-    def __init__(
-        self,
-        network: MaskingNetwork,
-        black_box: BlackBox,
-        partial_network: PartialNetwork | None,
-        cache: Cache,
-        held_out: tuple[Images, Labels],
-        schedule: Schedule,
-        accelerator: "Accelerator",
-        *,
-        directory: Path | None = None,
-        source_hash: str = "",
-        on_step: Callable[[FitStep], None] = lambda step: None,
-        on_message: Callable[[str], None] = lambda line: None,
-        model: BlackBox | None = None,
-    ) -> None:
-        self.network, self.black_box = network, black_box
-        self.cache, self.held_out, self.schedule = cache, held_out, schedule
-        self.accelerator, self.directory = accelerator, directory
-        self.source_hash, self.on_step, self.on_message = source_hash, on_step, on_message
-        self.model = model or black_box
-        self.optimizer = Optimizer(network, schedule, accelerator, directory)
-        parts = (network, black_box, partial_network, cache, schedule, accelerator)
-        self.loss = StepLoss(*parts)
-        self.done = 0
+    network: MaskingNetwork
+    black_box: BlackBox
+    partial_network: PartialNetwork | None
+    cache: Cache
+    held_out: tuple[Images, Labels]
+    schedule: Schedule
+    accelerator: "Accelerator"
+    _: KW_ONLY
+    directory: Path | None = None
+    source_hash: str = ""
+    on_step: Callable[[FitStep], None] = lambda step: None
+    on_message: Callable[[str], None] = lambda line: None
+    model: BlackBox | None = None
+
+    def __post_init__(self) -> None:
+        """Make the optimizer and the loss; nothing is done yet."""
+        kept = (self.schedule, self.accelerator)
+        self.optimizer = Optimizer(self.network, *kept, self.directory)
+        self.loss = StepLoss(self.network, self.black_box, self.partial_network, self.cache, *kept)
+        self.done, self.stopped = 0, False
         self.validations: list[dict[str, Any]] = []
         self.best: dict[str, Tensor] | None = None
         self.before: dict[str, Tensor] | None = None  # the weights before distillation
         self.distillation: Distillation | None = None
         self.distilled: dict[str, Any] = {}
-        self.stopped = False
 
     def run(self, *, resume: bool) -> ValidationReport:
         """Run all steps, from the checkpoint if there is one.
@@ -176,8 +171,9 @@ class Loop:
                 self.optimizer.average_buffers()
                 self.before = self._weights()
             self.network.load_state_dict(self.before)
-            given = (self.network, self.model, self.black_box, self.cache, self.held_out)
-            self.distillation = distillation(*given, self.schedule, self.on_message)
+            given = (self.cache, self.held_out, self.schedule, self.on_message)
+            model, fast = self.model or self.black_box, self.black_box
+            self.distillation = distillation(self.network, model, fast, *given)
             if self.distillation is not None:
                 score = self._validate().score
                 self.distilled = self.distillation.facts | {"score before": score}

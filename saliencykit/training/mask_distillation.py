@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, final
 
 import torch
@@ -10,10 +11,8 @@ from torch import Generator, Tensor
 
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import InputError
-from saliencykit.core.geometry import enlarge_boxes, tight_boxes
 from saliencykit.core.map_placement import resize_maps
 from saliencykit.core.masker import Masker
-from saliencykit.core.query_batches import in_batches
 from saliencykit.core.types import Images, Labels, Mask
 from saliencykit.maskers.cam.cam import Cam
 from saliencykit.maskers.cam.grad_cam import GradCam
@@ -23,19 +22,14 @@ from saliencykit.maskers.realtime.masking_network import MaskingNetwork
 from saliencykit.maskers.universal.universal_masker import Universal
 from saliencykit.training.absent_labels import other_labels
 from saliencykit.training.cache import Cache
-from saliencykit.training.pastes import Layouts, Pastes, make_pastes
+from saliencykit.training.mask_targets import MaskTargets, teacher_masks
+from saliencykit.training.pastes import Pastes, make_pastes
 from saliencykit.training.schedule import Schedule
 from saliencykit.training.validation import curve_score
 
 _BLUR = 8 / 224  # of the side: excitation backprop blurred so shows the extent of objects
-_ENERGY = 0.7  # of the teacher's sum: where its soft mask is 0.5
-_STEEP = 4.0  # the soft mask is sigmoid(4 (value / threshold - 1)): 0.02 at zero
 _PASTED = 0.5  # of the rows
 _FAKES = 0.2  # of the rows: classes that are not in the image
-_SMALL = 0.35  # of the image: masks of smaller areas are made again in a window around them
-_MARGIN = 0.3  # of the sides of the mask's box: what its window adds
-_LEAST, _MOST = 0.3, 0.8  # of the side and of the area of the image: the size of a window
-_CHUNK = 16
 
 
 @final
@@ -130,6 +124,8 @@ def distillation(
     Returns:
         None if no teacher works with this classifier.
     """
+    fill, seed = schedule.alternative, schedule.seed
+    score = partial(curve_score, fast, *held_out, alternative=fill, seed=seed)
     scores: dict[str, float] = {}
     works: dict[str, Masker] = {}
     for name, teacher in _teachers(cache.views.sources.pixels.shape[2]).items():
@@ -139,9 +135,7 @@ def distillation(
             masks = teacher_masks(teacher, black_box, *held_out)
         except InputError:
             continue
-        works[name] = teacher
-        fill, seed = schedule.alternative, schedule.seed
-        scores[name] = curve_score(fast, *held_out, masks, alternative=fill, seed=seed)
+        works[name], scores[name] = teacher, score(masks)
     if not works:
         say("no cheap teacher works with this model: no distillation")
         return None
@@ -149,11 +143,12 @@ def distillation(
     compared = ", ".join(f"{name} {score:+.3f}" for name, score in scores.items())
     say(f"teacher of distillation: {best} (kept minus dropped: {compared})")
     candidates = (cache.views.view == 0).nonzero().flatten()
-    near = _windows_help(works[best], network, black_box, fast, held_out, schedule)
+    maker = MaskTargets(works[best], network, black_box)
+    near = _windows_help(maker, held_out, score)
     say(f"masks of small objects are made again in a window: {'yes' if near else 'no'}")
-    targets = _targets(works[best], network, black_box, cache, candidates, windows=near)
+    targets = maker.of_views(cache, candidates, windows=near)
     wanted = min(len(candidates), schedule.distill_steps * schedule.batch_size // 4 + 1)
-    pastes = make_pastes(cache, fast, network.encoder, count=wanted, seed=schedule.seed)
+    pastes = make_pastes(cache, fast, network.encoder, count=wanted, seed=seed)
     facts = {"teacher": best, "scores": scores, "windows": near}
     facts |= {"pastes": 0 if pastes is None else len(pastes)}
     return Distillation(cache, candidates, targets, pastes, facts)
@@ -168,141 +163,11 @@ def _teachers(side: int) -> dict[str, Masker]:
     }
 
 
-def teacher_masks(teacher: Masker, black_box: BlackBox, images: Images, labels: Labels) -> Mask:
-    """Soft masks of a teacher: 0.5 where the pixels that hold 70 % of its sum end.
-
-    Args:
-        teacher: Any masker.
-        black_box: The classifier.
-        images: (B, C, H, W).
-        labels: (B,).
-
-    Raises:
-        InputError: The teacher does not work with this classifier.
-    """
-    masks = []
-    for some, own in in_batches(_CHUNK, images, labels):
-        given = some.to(black_box.device), own.to(black_box.device)
-        masks.append(soft_masks(teacher(black_box, *given, generator=Generator().manual_seed(0))))
-    return torch.cat(masks)
-
-
-def soft_masks(maps: Mask) -> Mask:
-    """Sigmoids around the value that the pixels with 70 % of each map's sum reach.
-
-    Args:
-        maps: (B, 1, h, w), >= 0; an empty one stays empty.
-    """
-    ranked = maps.flatten(1).sort(1, descending=True).values
-    sums = ranked.double().cumsum(1)
-    last = torch.searchsorted(sums, _ENERGY * sums[:, -1:]).clamp_max(ranked.shape[1] - 1)
-    threshold = ranked.gather(1, last).clamp_min(1e-6)[:, :, None, None]
-    return (_STEEP * (maps / threshold - 1)).sigmoid()
-
-
-@torch.no_grad()
-def _own_masks(network: MaskingNetwork, cache: Cache, index: Tensor, device: torch.device) -> Mask:
-    features = cache.features(index, device)
-    assert features is not None
-    masks: Mask = network(features, cache.labels[index].to(device))[0]
-    return masks.cpu()
-
-
 def _windows_help(
-    teacher: Masker,
-    network: MaskingNetwork,
-    black_box: BlackBox,
-    fast: BlackBox,
-    held_out: tuple[Images, Labels],
-    schedule: Schedule,
+    maker: MaskTargets, held_out: tuple[Images, Labels], score: Callable[[Mask], float]
 ) -> bool:
     """Do windows make the masks to learn from better, by kept minus dropped on held-out images?"""
-    was = network.training
-    network.eval()
-    scores = []
-    for windows in (False, True):
-        masks = []
-        for images, labels in in_batches(_CHUNK, *held_out):
-            with torch.no_grad():
-                own, _ = network(network.encoder.encode(black_box, images), labels)
-            given = teacher, network, black_box, images, labels, own.cpu()
-            masks.append(_mean_masks(*given, windows=windows))
-        every = resize_maps(torch.cat(masks), held_out[0].shape[2:]).to(held_out[0])
-        fill, seed = schedule.alternative, schedule.seed
-        scores.append(curve_score(fast, *held_out, every, alternative=fill, seed=seed))
-    network.train(was)
-    return scores[1] > scores[0]
-
-
-def _targets(
-    teacher: Masker,
-    network: MaskingNetwork,
-    black_box: BlackBox,
-    cache: Cache,
-    candidates: Tensor,
-    *,
-    windows: bool,
-) -> Mask:
-    """The mean of the teacher's and the network's masks for the candidates; 0 for other views."""
-    was, side = network.training, network.decoder.side
-    network.eval()
-    targets = torch.zeros(len(cache.views), 1, *side, dtype=torch.float16, device="cpu")
-    for index in torch.split(candidates, _CHUNK):
-        images, labels = cache.views.images(index), cache.labels[index]
-        own = _own_masks(network, cache, index, black_box.device)
-        given = teacher, network, black_box, images, labels, own
-        targets[index] = _mean_masks(*given, windows=windows).half()
-    network.train(was)
-    return targets
-
-
-def _mean_masks(
-    teacher: Masker,
-    network: MaskingNetwork,
-    black_box: BlackBox,
-    images: Images,
-    labels: Labels,
-    own: Mask,
-    *,
-    windows: bool,
-) -> Mask:
-    """The mean of the teacher's masks and the network's, `own`; those of small objects are made
-    again in a window around them, if wanted.
-    """
-    side = network.decoder.side
-    taught = teacher_masks(teacher, black_box, images, labels).cpu()
-    both = (resize_maps(taught, side) + resize_maps(own, side)) / 2
-    rows, boxes = small_windows(own, (images.shape[2], images.shape[3]))
-    if windows and len(rows):
-        parts, classes, device = enlarge_boxes(images[rows], boxes), labels[rows], black_box.device
-        with torch.no_grad():
-            features = network.encoder.encode(black_box, parts.to(device))
-            own = network(features, classes.to(device))[0].cpu()
-        closer = _mean_masks(teacher, network, black_box, parts, classes, own, windows=False)
-        corners = boxes[:, [1, 0, 3, 2]] / torch.tensor(images.shape[2:] * 2, device="cpu")
-        first = torch.zeros(len(rows), 1, dtype=torch.int64, device="cpu")
-        both[rows] = Layouts(first, corners[:, None]).compose(closer[:, None], side)
-    return both
-
-
-def small_windows(masks: Mask, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """The masks of small objects, and a window around each.
-
-    Args:
-        masks: (B, 1, h, w) in [0, 1].
-        size: Height and width of the images.
-
-    Returns:
-        The rows of these masks (n,), and their windows (n, 4): x0, y0, x1, y1 in pixels.
-    """
-    height, width = size
-    sides = torch.tensor([width, height], dtype=torch.float32, device="cpu")
-    grid = sides / torch.tensor([masks.shape[3], masks.shape[2]], device="cpu")
-    boxes = tight_boxes(masks >= 0.5) * grid.repeat(2)
-    lengths = ((1 + _MARGIN) * (boxes[:, 2:] - boxes[:, :2])).maximum(_LEAST * sides)
-    lengths = lengths.minimum(sides)
-    first = ((boxes[:, :2] + boxes[:, 2:] - lengths) / 2).clamp_min(0).minimum(sides - lengths)
-    small = (masks >= 0.5).float().mean((1, 2, 3)) < _SMALL
-    small &= lengths.prod(1) < _MOST * sides.prod()
-    rows = small.nonzero().flatten()
-    return rows, torch.cat([first, first + lengths], 1)[rows].round().long()
+    images = held_out[0]
+    plain, near = (maker.of_images(*held_out, windows=windows) for windows in (False, True))
+    plain, near = (resize_maps(masks, images.shape[2:]).to(images) for masks in (plain, near))
+    return score(near) > score(plain)

@@ -10,6 +10,7 @@ from saliencykit.core.map_placement import resize_maps
 from saliencykit.core.types import Images, Labels
 from saliencykit.maskers.realtime.masking_network import MaskingNetwork
 from saliencykit.storage.atomic_files import write_beside
+from saliencykit.training.eval_mode import eval_mode
 
 _COLUMNS = 8
 _GRAY = 0.5
@@ -23,15 +24,10 @@ def save_preview(
     Raises:
         SaliencyKitError: The file cannot be written.
     """
-    was = network.training
-    network.eval()
-    try:
-        with torch.no_grad():
-            some = images[:_COLUMNS]
-            mask, _ = network(network.encoder.encode(black_box, some), labels[:_COLUMNS])
-            large = resize_maps(mask, (images.shape[2], images.shape[3])).clamp(0, 1)
-    finally:
-        network.train(was)
+    with eval_mode(network), torch.no_grad():
+        some = images[:_COLUMNS]
+        mask, _ = network(network.encoder.encode(black_box, some), labels[:_COLUMNS])
+        large = resize_maps(mask, (images.shape[2], images.shape[3])).clamp(0, 1)
     channels = some[:, :3] if some.shape[1] >= 3 else some[:, :1].expand(-1, 3, -1, -1)
     rows = [channels, large.expand(-1, 3, -1, -1), channels * large + _GRAY * (1 - large)]
     grid = torch.cat([torch.cat(list(row), 2) for row in rows], 1)

@@ -1,10 +1,11 @@
 """Schedule: every number that decides how a training runs, and the record of one step."""
 
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias, cast, final
+from typing import Annotated, Any, Literal, TypeAlias, cast, final
 
 from saliencykit.core import checks
 from saliencykit.core.alternative import Alternative
+from saliencykit.core.annotated_fields import check_fields
 from saliencykit.core.objective import Objective
 from saliencykit.maskers.realtime.masking_network import MaskingNetwork
 
@@ -48,31 +49,25 @@ class Schedule:
 
     objective: Objective
     alternative: Alternative
-    warmup_steps: int = 0
-    mixing_steps: int = 0
-    distill_steps: int = 0
-    pixel_steps: int = 0
-    batch_size: int = 16
-    lr: float = 3e-3
-    fake_class_rate: float = 0.3
-    area: float | None = None
-    views_per_image: int = 2
-    validate_every: int = 100
-    patience: int = 4
-    save_every: int = 50
+    warmup_steps: Annotated[int, "[0, inf)"] = 0
+    mixing_steps: Annotated[int, "[0, inf)"] = 0
+    distill_steps: Annotated[int, "[0, inf)"] = 0
+    pixel_steps: Annotated[int, "[0, inf)"] = 0
+    batch_size: Annotated[int, "[2, inf)"] = 16  # of one image a batch norm has no spread
+    lr: Annotated[float, "(0, 1)"] = 3e-3
+    fake_class_rate: Annotated[float, "[0, 1)"] = 0.3
+    area: Annotated[float | None, "(0, 1)"] = None
+    views_per_image: Annotated[int, "[1, inf)"] = 2
+    validate_every: Annotated[int, "[1, inf)"] = 100
+    patience: Annotated[int, "[1, inf)"] = 4
+    save_every: Annotated[int, "[1, inf)"] = 50
     seed: int = 0
-    mixed_precision: str = "no"
+    mixed_precision: Literal["no", "bf16"] = "no"
 
     def __post_init__(self) -> None:
         """Check the values."""
-        phases = ("warmup_steps", "mixing_steps", "distill_steps", "pixel_steps")
-        checks.whole_numbers(self, *phases, least=0)
-        counts = ("steps", "views_per_image", "validate_every", "patience", "save_every")
-        checks.whole_numbers(self, *counts)
-        checks.whole_numbers(self, "batch_size", least=2)  # of one image a batch norm has no spread
-        checks.numbers(self, "[0, 1)", "fake_class_rate")
-        checks.numbers(self, "(0, 1)", "area", "lr")
-        checks.choices(self, "mixed_precision", ("no", "bf16"))
+        check_fields(self)
+        checks.counts("Schedule", steps=self.steps)
 
     @property
     def steps(self) -> int:

@@ -1,7 +1,7 @@
 """StepLoss: what one step of training minimizes, on this process's share of the views."""
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, final
 
 import torch
@@ -29,6 +29,7 @@ _HELPER = 0.1  # weight of phase 1's loss in phase 2, where the filters are trai
 
 
 @final
+@dataclass(eq=False)
 class StepLoss:
     """The loss of one step, from views of the images and random classes that they do not show.
 
@@ -45,20 +46,19 @@ class StepLoss:
         smoothed_area: The mean area of the last steps; NaN before the first.
     """
 
-    def __init__(
-        self,
-        network: MaskingNetwork,
-        black_box: BlackBox,
-        partial_network: PartialNetwork | None,
-        cache: Cache,
-        schedule: Schedule,
-        accelerator: "Accelerator",
-    ) -> None:
-        self.network, self.black_box, self.partial_network = network, black_box, partial_network
-        self.cache, self.schedule, self.accelerator = cache, schedule, accelerator
-        weights = (t.weight for t in schedule.objective.terms if isinstance(t, AREAS))
+    network: MaskingNetwork
+    black_box: BlackBox
+    partial_network: PartialNetwork | None
+    cache: Cache
+    schedule: Schedule
+    accelerator: "Accelerator"
+    area_weight: float = field(init=False)
+    smoothed_area: float = math.nan
+
+    def __post_init__(self) -> None:
+        """Start with the weight of the objective."""
+        weights = (t.weight for t in self.schedule.objective.terms if isinstance(t, AREAS))
         self.area_weight = next(weights, 0.0)
-        self.smoothed_area = math.nan
 
     def __call__(self, number: int, phase: Phase, generator: Generator) -> tuple[Tensor, FitStep]:
         """The loss of a step, and what happens in it.

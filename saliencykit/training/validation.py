@@ -19,6 +19,7 @@ from saliencykit.maskers.realtime.encoder import Features
 from saliencykit.maskers.realtime.masking_network import MaskingNetwork
 from saliencykit.metrics.mosaic import quarters
 from saliencykit.training.absent_labels import absent_labels, has_fakes, other_labels
+from saliencykit.training.eval_mode import eval_mode
 
 AREAS = (0.1, 0.2, 0.3, 0.5)
 _SMALL = 64  # pixels: mosaics of images up to this side are evaluated at twice the side
@@ -106,30 +107,25 @@ def validate(
         seed: Random seed of fake classes and fills.
         batch_size: Images per batch.
     """
-    was, generator = network.training, Generator().manual_seed(seed)
-    network.eval()
-    sums: dict[str, list[Tensor]] = {}
-    try:
-        with torch.no_grad():
-            for part, label in in_batches(batch_size, images, labels):
-                features = network.encoder.encode(black_box, part)
-                logits = features.logits_of(black_box, part)
-                absent = absent_labels(logits, black_box.output)
-                fake = other_labels(label.cpu(), black_box.num_classes, generator, absent)
-                both, _ = network(features, torch.stack([label, fake.to(label.device)], 1))
-                mask = resize_maps(both[:, :1], features.size).clamp(0, 1)
-                output = relative_output(black_box, part, alternative, generator)
-                row = {
-                    "whole": probability(logits, label, output),
-                    "area": both[:, 0].mean((1, 2)),
-                    "fake": both[:, 1].mean((1, 2)),
-                }
-                row |= _edits(black_box, part, label, mask, output, alternative, generator)
-                for name, values in row.items():
-                    sums.setdefault(name, []).append(values.float())
-            mosaic = _mosaics(network, black_box, images, labels)
-    finally:
-        network.train(was)
+    generator, sums = Generator().manual_seed(seed), dict[str, list[Tensor]]()
+    with eval_mode(network), torch.no_grad():
+        for part, label in in_batches(batch_size, images, labels):
+            features = network.encoder.encode(black_box, part)
+            logits = features.logits_of(black_box, part)
+            absent = absent_labels(logits, black_box.output)
+            fake = other_labels(label.cpu(), black_box.num_classes, generator, absent)
+            both, _ = network(features, torch.stack([label, fake.to(label.device)], 1))
+            mask = resize_maps(both[:, :1], features.size).clamp(0, 1)
+            output = relative_output(black_box, part, alternative, generator)
+            row = {
+                "whole": probability(logits, label, output),
+                "area": both[:, 0].mean((1, 2)),
+                "fake": both[:, 1].mean((1, 2)),
+            }
+            row |= _edits(black_box, part, label, mask, output, alternative, generator)
+            for name, values in row.items():
+                sums.setdefault(name, []).append(values.float())
+        mosaic = _mosaics(network, black_box, images, labels)
     mean = {name: float(torch.cat(values).mean()) for name, values in sums.items()}
     return ValidationReport(
         n=len(images),

@@ -186,7 +186,7 @@ def test_a_large_disagreement_is_said():
         ({"queries": 10**9}, "GiB"),
         ({"steps": 0}, "steps=0. takes a whole number >= 1"),
         ({"batch_size": 1}, "whole number >= 2"),
-        ({"lr": 2}, "learning rate must be"),
+        ({"lr": 2}, "lr=2. takes a number in"),
         ({"seed": -1}, "a seed must be"),
         ({"network": 3}, "network must be None"),
         ({"network": nn.Conv2d(3, 4, 1)}, "returns logits"),

@@ -6,7 +6,7 @@ import torch
 
 from saliencykit.training import loop as loops
 from saliencykit.training import mask_distillation
-from saliencykit.training.mask_distillation import small_windows, soft_masks
+from saliencykit.training.mask_targets import MaskTargets, small_windows, soft_masks
 from tests.training.test_loop import loop, run_until, same, weights
 
 pytest.importorskip("accelerate")
@@ -41,12 +41,12 @@ def test_small_masks_get_a_window_around_them_that_stays_in_the_image():
 def test_targets_of_small_masks_are_made_in_windows_if_these_help(
     trunk_black_box, monkeypatch, helps
 ):
-    def corner(network, cache, index, device):
-        masks = torch.zeros(len(index), 1, *network.decoder.side)
+    def corner(maker, features, labels):
+        masks = torch.zeros(len(labels), 1, *maker.network.decoder.side)
         masks[:, :, :2, :2] = 1
         return masks
 
-    monkeypatch.setattr(mask_distillation, "_own_masks", corner)
+    monkeypatch.setattr(MaskTargets, "_own", corner)
     monkeypatch.setattr(mask_distillation, "_windows_help", lambda *_: helps)
     one = loop(trunk_black_box(), side=32, distill_steps=4, pixel_steps=1)
     assert one._can_distill()

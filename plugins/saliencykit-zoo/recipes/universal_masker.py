@@ -38,7 +38,7 @@ from saliencykit.maskers.universal.class_evidence import read_evidence
 from saliencykit.maskers.universal.sharpening_network import SharpeningNetwork
 from saliencykit.maskers.universal.universal_masker import encoder_images, save_network
 from saliencykit.registry import as_black_box, as_masker
-from saliencykit.training.mask_distillation import soft_masks
+from saliencykit.training.mask_targets import soft_masks
 from saliencykit.training.pastes import make_layouts
 from saliencykit.training.validation import curve_score
 
