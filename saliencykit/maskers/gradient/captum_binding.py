@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from saliencykit.core import checks
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import ContractError, InputError, SaliencyKitError
+from saliencykit.core.optional_packages import required
 from saliencykit.core.types import Images, Labels, Logits
 from saliencykit.core.visible_text import first_line
 from saliencykit.maskers.gradient.pixel_attribution import baseline_pixel, batch_size_of
@@ -25,21 +26,6 @@ from saliencykit.networks.target_layer import find_target_layer
 _BATCH_OPTIONS = ("internal_batch_size", "perturbations_per_eval")
 # these change only modules that are an nn.ReLU
 _RELU_METHODS = ("GuidedBackprop", "Deconvolution", "GuidedGradCam")
-# these draw no random numbers: several images may share a call, if the method does not split it
-_DETERMINISTIC = (
-    *_RELU_METHODS,
-    "Saliency",
-    "InputXGradient",
-    "DeepLift",
-    "LayerActivation",
-    "LayerGradientXActivation",
-    "LayerGradCam",
-    "LayerDeepLift",
-    "IntegratedGradients",
-    "LayerIntegratedGradients",
-    "FeatureAblation",
-    "Occlusion",
-)
 _globals = threading.RLock()  # torch's seed and Python's list of warning filters
 
 
@@ -56,9 +42,6 @@ class BoundMethod:
 
     Attributes:
         name: The name of the method, for errors.
-        batch_size: The number of images per call; 1 for a method that makes batches of its own or
-            may draw random numbers.
-        draws: May it draw random numbers?
 
     Raises:
         InputError: The method needs a module, a layer or ReLUs, and the black box has none.
@@ -89,9 +72,6 @@ class BoundMethod:
             layers = [self._readable(module).get_submodule(self._feature_map.name)]
         self._method = factory(forward, *layers)
         self._names, self._kind = arguments(self._method.attribute), type(self._method).__name__
-        own_batches = any(name in self._names for name in _BATCH_OPTIONS)
-        self.draws = self._kind not in _DETERMINISTIC
-        self.batch_size = 1 if self.draws or own_batches else batch_size_of(black_box, images)
 
     def __call__(self, images: Images, labels: Labels, options: Mapping[str, Any]) -> Tensor:
         """The attribution of some images, (b, C, h, w)."""
@@ -199,13 +179,7 @@ def captum_class(name: str) -> Any:
     Raises:
         InputError: Captum is not installed, or has no such class.
     """
-    try:
-        from captum import attr
-    except ImportError:
-        raise InputError(
-            "AttributionMasker wraps Captum, which is not installed; run pip install "
-            "'saliencykit[captum]'."
-        ) from None
+    attr = required("captum.attr", "AttributionMasker", "captum")
     kind = getattr(attr, name, None)
     if not (isinstance(kind, type) and hasattr(kind, "attribute")):
         similar = [n for n in dir(attr) if n.lower().startswith(name.lower()[:3])]
@@ -225,18 +199,15 @@ def arguments(function: Any) -> tuple[str, ...]:
 
 
 @contextmanager
-def global_seed(seed: int | None, device: torch.device) -> Iterator[None]:
+def global_seed(seed: int, device: torch.device) -> Iterator[None]:
     """Seed the global random states of torch, numpy and Python inside, and restore them after; one
     thread at a time.
 
     Args:
-        seed: None: what runs inside draws no random numbers, and the states are left alone.
+        seed: The seed.
         device: That computes.
     """
     with _globals:
-        if seed is None:
-            yield
-            return
         python, numpy = random.getstate(), np.random.get_state(legacy=False)
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             try:

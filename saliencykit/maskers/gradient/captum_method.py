@@ -101,16 +101,15 @@ class AttributionMasker(PixelAttribution):
         single_pass = getattr(factory, "__name__", "") in ("Saliency", "InputXGradient")
         black_box = self.prepared(black_box, images, 1 if single_pass else 2)
         bound, seed = BoundMethod(factory, black_box, images, self.layer), rng.seed(generator)
-        keys, parts = rng.image_keys(images), []
-        for first in range(0, len(images), bound.batch_size):
-            rows = slice(first, first + bound.batch_size)
+        parts = []
+        for row, image_key in enumerate(rng.image_keys(images)):  # most methods draw numbers
+            one = slice(row, row + 1)
             options = {
-                key: value[rows] if bound.has_rows(key, value, len(images)) else value
+                key: value[one] if bound.has_rows(key, value, len(images)) else value
                 for key, value in self.options.items()
             }
-            own_seed = seed ^ (int(keys[first]) & (2**62 - 1)) if bound.draws else None
-            with global_seed(own_seed, images.device):
-                parts.append(bound(images[rows], labels[rows], options))
+            with global_seed(seed ^ (int(image_key) & (2**62 - 1)), images.device):
+                parts.append(bound(images[one], labels[one], options))
         return torch.cat(parts)
 
     def _factory(self) -> Any:
