@@ -1,13 +1,12 @@
 """Blur: the image itself, out of focus."""
 
 from dataclasses import dataclass
-from typing import final
+from typing import Annotated, final
 
 import torch
 from torch import Generator, Tensor
 
 from saliencykit.core.alternative import Alternative
-from saliencykit.core.checks import numbers
 from saliencykit.core.types import Images, Mask
 
 
@@ -36,11 +35,7 @@ class Blur(Alternative):
         Dabkowski & Gal 2017, "Fighting the introduced evidence"; Fong & Vedaldi 2017, section 3.1.
     """
 
-    sigma: float = 0.045
-
-    def __post_init__(self) -> None:
-        """Check sigma."""
-        numbers(self, "(0, inf)", "sigma")
+    sigma: Annotated[float, "(0, inf)"] = 0.045
 
     def fill(self, images: Images, generator: Generator, mask: Mask | None = None) -> Images:
         """The blurred images; `generator` and `mask` are not used."""

@@ -1,14 +1,13 @@
 """BlurPyramid: a blur whose width depends on the mask."""
 
 from dataclasses import dataclass
-from typing import final
+from typing import Annotated, final
 
 import torch
 from torch import Generator, Tensor
 
 from saliencykit.alternatives.blur import gaussian_blur, in_pixels
 from saliencykit.core.alternative import Alternative
-from saliencykit.core.checks import numbers, whole_numbers
 from saliencykit.core.types import Images, Mask
 
 
@@ -42,13 +41,8 @@ class BlurPyramid(Alternative):
         Smooth Masks", section 3.2.
     """
 
-    levels: int = 8
-    sigma: float = 0.09
-
-    def __post_init__(self) -> None:
-        """Check the numbers."""
-        whole_numbers(self, "levels", least=2)
-        numbers(self, "(0, inf)", "sigma")
+    levels: Annotated[int, "[2, inf)"] = 8
+    sigma: Annotated[float, "(0, inf)"] = 0.09
 
     def fill(self, images: Images, generator: Generator, mask: Mask | None = None) -> Images:
         """The widest blur, for a mask of 0; `generator` and `mask` are not used."""

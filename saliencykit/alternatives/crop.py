@@ -1,13 +1,12 @@
 """Crop: the bounding box of the mask, enlarged to the whole image."""
 
 from dataclasses import dataclass
-from typing import final
+from typing import Annotated, final
 
 import torch
 from torch import Generator
 
 from saliencykit.core.alternative import Alternative
-from saliencykit.core.checks import numbers
 from saliencykit.core.geometry import enlarge_boxes, tight_boxes
 from saliencykit.core.types import Images, Mask
 
@@ -37,13 +36,9 @@ class Crop(Alternative):
         Dabkowski & Gal 2017, section 5.2: the saliency metric's crop.
     """
 
-    threshold: float = 0.5
+    threshold: Annotated[float, "(0, 1]"] = 0.5
 
     uses_mask = True
-
-    def __post_init__(self) -> None:
-        """Check the threshold."""
-        numbers(self, "(0, 1]", "threshold")
 
     def fill(self, images: Images, generator: Generator, mask: Mask | None = None) -> Images:
         """The enlarged crop, or the images if there is no mask."""

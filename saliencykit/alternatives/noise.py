@@ -1,13 +1,12 @@
 """Noise: a random color with Gaussian noise."""
 
 from dataclasses import dataclass
-from typing import final
+from typing import Annotated, final
 
 from torch import Generator
 
 from saliencykit.core import rng
 from saliencykit.core.alternative import Alternative, value_range
-from saliencykit.core.checks import numbers
 from saliencykit.core.types import Images, Mask
 
 
@@ -38,13 +37,8 @@ class Noise(Alternative):
         authors' published code, +-0.33 and 0.11 on its scale [-1, 1].
     """
 
-    spread: float = 0.165
-    std: float = 0.055
-
-    def __post_init__(self) -> None:
-        """Check the numbers."""
-        numbers(self, "[0, 0.5]", "spread")
-        numbers(self, "[0, inf)", "std")
+    spread: Annotated[float, "[0, 0.5]"] = 0.165
+    std: Annotated[float, "[0, inf)"] = 0.055
 
     def fill(self, images: Images, generator: Generator, mask: Mask | None = None) -> Images:
         """Color plus noise; depends on the images only through their range and their key."""

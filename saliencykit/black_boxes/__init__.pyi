@@ -19,6 +19,7 @@ from .options import check_choices as check_choices
 from .options import check_max_batch_size as check_max_batch_size
 from .pixel_range import with_pixel_range as with_pixel_range
 from .preprocessing import Fit as Fit
+from .preprocessing import Interpolation as Interpolation
 from .preprocessing import fit_image as fit_image
 from .preprocessing_inference import Preprocessing as Preprocessing
 from .repeated import RepeatedQueries as RepeatedQueries

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, final
+from typing import Annotated, Any, Literal, final
 
 import numpy as np
 import torch
@@ -10,18 +10,14 @@ from PIL.Image import Image
 
 from saliencykit.black_boxes.class_names import check_class_names
 from saliencykit.black_boxes.model_output import read_logits, warn_of_misreading
-from saliencykit.black_boxes.options import (
-    check_choices,
-    check_max_batch_size,
-    check_size,
-    height_width,
-)
-from saliencykit.black_boxes.preprocessing import FITS, INTERPOLATIONS, Fit, fit_image
+from saliencykit.black_boxes.options import check_size, height_width
+from saliencykit.black_boxes.preprocessing import Fit, Interpolation, fit_image
+from saliencykit.core.annotated_fields import check_fields
 from saliencykit.core.black_box import BlackBox
-from saliencykit.core.checks import name_of, whole_numbers
+from saliencykit.core.checks import name_of
 from saliencykit.core.errors import ContractError, InputError, SaliencyKitError
 from saliencykit.core.geometry import Geometry
-from saliencykit.core.output import OUTPUTS, Output
+from saliencykit.core.output import Output
 from saliencykit.core.types import Images, Logits
 from saliencykit.core.visible_text import first_line
 
@@ -92,11 +88,11 @@ class FunctionBlackBox(BlackBox):
     output: Output = "softmax"
     probabilities: bool = True
     class_names: Sequence[str] | None = field(default=None, repr=False)
-    max_batch_size: int | None = 32
+    max_batch_size: Annotated[int | None, "[1, inf)"] = 32
     dtype: Literal["float32", "uint8"] = "float32"
-    channels: int = 3
+    channels: Annotated[int, "[1, inf)"] = 3
     fit: Fit = "squash"
-    interpolation: str = "bilinear"
+    interpolation: Interpolation = "bilinear"
 
     differentiable = False
 
@@ -117,11 +113,7 @@ class FunctionBlackBox(BlackBox):
                 )
             check_class_names(self.class_names, num_classes, who)
         check_size(self.size, who)
-        check_max_batch_size(self.max_batch_size, who)
-        check_choices(self, who, output=OUTPUTS, probabilities=(False, True))
-        check_choices(self, who, fit=FITS, interpolation=INTERPOLATIONS)
-        check_choices(self, who, dtype=("float32", "uint8"))
-        whole_numbers(self, "channels")
+        check_fields(self)
 
     def __repr__(self) -> str:
         """The configuration."""

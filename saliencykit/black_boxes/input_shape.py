@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal, final
 
 from saliencykit.black_boxes.options import height_width
+from saliencykit.core.checks import one_of
 from saliencykit.core.errors import InputError
 
 Layout = Literal["NCHW", "NHWC"]
@@ -54,8 +55,7 @@ def read_input_shape(shape: Sequence[object], layout: Layout | None = None) -> I
         >>> read_input_shape(["batch", 224, 224, 3])
         InputShape(batch_size=None, layout='NHWC', channels=3, height=224, width=224)
     """
-    if layout not in (None, *LAYOUTS):
-        raise InputError(f"layout must be one of {', '.join(LAYOUTS)}; got {layout!r}.")
+    one_of("read_input_shape", (None, *LAYOUTS), layout=layout)
     if len(shape) != 4:
         raise InputError(
             f"images have four axes, NCHW or NHWC; the model takes the shape {list(shape)}."

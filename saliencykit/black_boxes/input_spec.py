@@ -3,25 +3,19 @@
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Annotated, Any, Literal, final
 
 import numpy as np
 import torch
 from PIL.Image import Image
 
-from saliencykit.black_boxes.input_shape import LAYOUTS, Layout
-from saliencykit.black_boxes.options import (
-    check_choices,
-    check_crop_pct,
-    check_size,
-    height_width,
-)
-from saliencykit.black_boxes.preprocessing import FITS, INTERPOLATIONS, Fit, fit_image
+from saliencykit.black_boxes.input_shape import Layout
+from saliencykit.black_boxes.options import check_size, height_width
+from saliencykit.black_boxes.preprocessing import Fit, Interpolation, fit_image
+from saliencykit.core.annotated_fields import check_fields
 from saliencykit.core.errors import InputError
 from saliencykit.core.geometry import Geometry
 from saliencykit.core.types import Images
-
-DTYPES = ("float16", "float32", "float64", "uint8")
 
 
 @final
@@ -59,17 +53,17 @@ class InputSpec:
     channels: int = 3
     size: int | tuple[int, int] | None = None
     layout: Layout = "NCHW"
-    dtype: str = "float32"
+    dtype: Literal["float16", "float32", "float64", "uint8"] = "float32"
     max_pixel_value: float = 1.0
     mean: float | Sequence[float] | None = None
     std: float | Sequence[float] | None = None
     fit: Fit = "crop"
-    crop_pct: float = 1.0
-    interpolation: str = "bilinear"
+    crop_pct: Annotated[float, "(0, 1]"] = 1.0
+    interpolation: Interpolation = "bilinear"
 
     def __post_init__(self) -> None:
         """Check the options."""
-        check_choices(self, layout=LAYOUTS, dtype=DTYPES, fit=FITS, interpolation=INTERPOLATIONS)
+        check_fields(self)
         if not _is_number(self.max_pixel_value) or not 0 < self.max_pixel_value < float("inf"):
             raise InputError(
                 "max_pixel_value must be the value of a white pixel, > 0, such as 1 or 255; got "
@@ -101,8 +95,7 @@ class InputSpec:
                 "the model takes pixels as uint8, 0..255; mean and std are for models that take "
                 "floats."
             )
-        check_size(self.size)
-        check_crop_pct(self.crop_pct)
+        check_size(self.size, "InputSpec")
 
     @property
     def input_size(self) -> tuple[int, int]:

@@ -6,7 +6,7 @@ from typing import Any
 from saliencykit.core.errors import InputError
 
 
-def check_choices(options: object, who: str = "", **choices: Sequence[object]) -> None:
+def check_choices(options: object, who: str, **choices: Sequence[object]) -> None:
     """Raise InputError unless each option is one of its choices.
 
     Args:
@@ -16,13 +16,13 @@ def check_choices(options: object, who: str = "", **choices: Sequence[object]) -
 
     Example:
         >>> from types import SimpleNamespace
-        >>> check_choices(SimpleNamespace(fit="crop"), fit=("crop", "pad"))
+        >>> check_choices(SimpleNamespace(fit="crop"), "Mine", fit=("crop", "pad"))
     """
     for name, known in choices.items():
         value = getattr(options, name)
         if value not in known:
             words = ", ".join(map(str, known))
-            raise InputError(f"{_start(who)}{name} must be one of {words}; got {value!r}.")
+            raise InputError(f"{who}: {name} must be one of {words}; got {value!r}.")
 
 
 def check_max_batch_size(value: object, who: str) -> None:
@@ -31,18 +31,12 @@ def check_max_batch_size(value: object, who: str) -> None:
         raise InputError(f"{who}: max_batch_size must be >= 1 or None; got {value!r}.")
 
 
-def check_size(size: int | tuple[int, int] | None, who: str = "") -> None:
+def check_size(size: int | tuple[int, int] | None, who: str) -> None:
     """Raise InputError unless it is None, a side, or (height, width) in pixels, >= 1."""
     if size is not None and min(height_width(size)) < 1:
         raise InputError(
-            f"{_start(who)}size must be a side or (height, width) in pixels, >= 1; got {size!r}."
+            f"{who}: size must be a side or (height, width) in pixels, >= 1; got {size!r}."
         )
-
-
-def check_crop_pct(crop_pct: float, who: str = "") -> None:
-    """Raise InputError unless it is in (0, 1]."""
-    if not 0 < crop_pct <= 1:
-        raise InputError(f"{_start(who)}crop_pct must be in (0, 1]; got {crop_pct!r}.")
 
 
 def height_width(size: int | tuple[int, int]) -> tuple[int, int]:
@@ -63,7 +57,3 @@ def given_options(**options: Any) -> dict[str, Any]:
         {'size': 224}
     """
     return {name: value for name, value in options.items() if value is not None}
-
-
-def _start(who: str) -> str:
-    return f"{who}: " if who else ""

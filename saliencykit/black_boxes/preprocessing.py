@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from saliencykit.black_boxes.pil_modes import eight_bit
-from saliencykit.core.errors import InputError
+from saliencykit.core.checks import one_of
 from saliencykit.core.geometry import Geometry
 from saliencykit.core.types import Images
 
@@ -58,12 +58,8 @@ def fit_image(
         >>> images.shape, geometry.region
         (torch.Size([1, 3, 8, 8]), (10.0, 0.0, 30.0, 20.0))
     """
-    if fit not in FITS:
-        raise InputError(f"fit must be one of {', '.join(FITS)}; got {fit!r}.")
-    if interpolation not in INTERPOLATIONS:
-        raise InputError(
-            f"interpolation must be one of {', '.join(INTERPOLATIONS)}; got {interpolation!r}."
-        )
+    one_of("fit_image", FITS, fit=fit)
+    one_of("fit_image", INTERPOLATIONS, interpolation=interpolation)
     height, width = size
     source = (image.height, image.width)
     tall, wide = _resized(source, size, fit, crop_pct)

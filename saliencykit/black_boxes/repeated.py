@@ -49,7 +49,7 @@ class RepeatedQueries(BlackBoxWrapper):
         super().__init__(black_box)
         self.module = None  # whoever reads layers expects one forward pass per query
         self.repeats = repeats
-        checks.whole_numbers(self, "repeats")
+        checks.counts("RepeatedQueries", repeats=repeats)
 
     def __repr__(self) -> str:
         """That of the black box inside, and the number."""

@@ -113,7 +113,7 @@ def wrap_timm(model: nn.Module) -> TorchBlackBox | None:
         config: dict[str, Any] = resolve_model_data_config(model)  # type: ignore[no-untyped-call]
         channels, height, width = config["input_size"]
         mean, std = (tuple(float(v) for v in config[key]) for key in ("mean", "std"))
-        interpolation, fit = str(config["interpolation"]), _FITS[config["crop_mode"]]
+        interpolation, fit = config["interpolation"], _FITS[config["crop_mode"]]
         crop_pct = float(config["crop_pct"])
     except (AttributeError, KeyError, TypeError, ValueError):
         return None  # something else with an attribute pretrained_cfg

@@ -6,7 +6,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
-from typing import Any, final
+from typing import Annotated, Any, final
 
 import torch
 from PIL.Image import Image
@@ -16,21 +16,16 @@ from saliencykit.black_boxes.class_names import check_class_names
 from saliencykit.black_boxes.extra_inputs import ExtraInputs
 from saliencykit.black_boxes.model_output import read_logits, tensor_in, warn_of_misreading
 from saliencykit.black_boxes.module_checks import check_weights, is_quantized, reason_of_failure
-from saliencykit.black_boxes.options import (
-    check_choices,
-    check_crop_pct,
-    check_max_batch_size,
-    check_size,
-    height_width,
-)
+from saliencykit.black_boxes.options import check_size, height_width
 from saliencykit.black_boxes.pixel_range import checked_pixel_range
-from saliencykit.black_boxes.preprocessing import FITS, INTERPOLATIONS, Fit, fit_image
+from saliencykit.black_boxes.preprocessing import Fit, Interpolation, fit_image
 from saliencykit.black_boxes.target_black_box import read_scores
+from saliencykit.core.annotated_fields import check_fields
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of
 from saliencykit.core.errors import InputError, SaliencyKitError
 from saliencykit.core.geometry import Geometry
-from saliencykit.core.output import OUTPUTS, Output
+from saliencykit.core.output import Output
 from saliencykit.core.types import Images, Logits, Target
 from saliencykit.networks.direct_execution import without_checkpointing
 from saliencykit.networks.final_operation import FinalOperation
@@ -98,13 +93,13 @@ class TorchBlackBox(BlackBox):
     std: Sequence[float] | None = None
     size: int | tuple[int, int] | None = None
     fit: Fit = "crop"
-    crop_pct: float = 1.0
-    interpolation: str = "bilinear"
+    crop_pct: Annotated[float, "(0, 1]"] = 1.0
+    interpolation: Interpolation = "bilinear"
     output: Output = "softmax"
     probabilities: bool = False
     target: Target | None = None
     class_names: Sequence[str] | None = field(default=None, repr=False)
-    max_batch_size: int | None = None
+    max_batch_size: Annotated[int | None, "[1, inf)"] = None
     forward_args: Sequence[Any] | Mapping[str, Any] | None = field(default=None, repr=False)
     pixel_range: tuple[float, float] | None = None
     assumed: str = ""
@@ -128,10 +123,7 @@ class TorchBlackBox(BlackBox):
                 "divide both by 255."
             )
         check_size(self.size, who)
-        check_crop_pct(self.crop_pct, who)
-        check_max_batch_size(self.max_batch_size, who)
-        check_choices(self, who, fit=FITS, interpolation=INTERPOLATIONS)
-        check_choices(self, who, output=OUTPUTS, probabilities=(False, True))
+        check_fields(self)
         if self.pixel_range is not None:
             object.__setattr__(self, "pixel_range", checked_pixel_range(self.pixel_range))
         if self.forward_args is not None:  # from here on, the model takes images alone

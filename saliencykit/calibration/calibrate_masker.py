@@ -93,9 +93,7 @@ def calibrate(
     References:
         Angelopoulos et al. 2022, "Conformal risk control".
     """
-    for name, value in (("keep", keep), ("level", level)):
-        if not isinstance(value, float) or not 0 < value < 1:
-            raise InputError(f"calibrate({name}={value!r}) takes a number in (0, 1), such as 0.9.")
+    checks.numbers("calibrate", "(0, 1)", keep=keep, level=level)
     checks.seed(seed, "calibrate")
     black_box = as_black_box(model)
     if black_box.output == "score":

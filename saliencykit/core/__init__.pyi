@@ -3,6 +3,7 @@ from . import rng as rng
 from .alternative import Alternative as Alternative
 from .alternative import compose as compose
 from .alternative import value_range as value_range
+from .annotated_fields import check_fields as check_fields
 from .black_box import BlackBox as BlackBox
 from .black_box_wrapper import BlackBoxWrapper as BlackBoxWrapper
 from .errors import ContractError as ContractError

@@ -8,6 +8,7 @@ import torch
 from torch import Generator, Tensor
 
 from saliencykit.core import checks
+from saliencykit.core.annotated_fields import check_fields
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import ContractError
 from saliencykit.core.types import Images, Mask
@@ -66,6 +67,10 @@ class Alternative(ABC):
     """Does `fill` depend on the mask (inpainting, imputation)? Edits are linear in the mask only if
     not.
     """
+
+    def __post_init__(self) -> None:
+        """Check the fields of a dataclass."""
+        check_fields(self)
 
     @abstractmethod
     def fill(self, images: Images, generator: Generator, mask: Mask | None = None) -> Images:

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -64,24 +63,6 @@ def finite_rows(tensor: Tensor) -> list[int]:
     return [i for i, row in enumerate(tensor.detach()) if not bool(torch.isfinite(row).all())]
 
 
-def whole_numbers(owner: object, *names: str, least: int = 1) -> None:
-    """Raise InputError unless these attributes are whole numbers >= `least`. None is allowed where
-    it is the default.
-
-    Args:
-        owner: The object with the attributes.
-        names: Names of the attributes.
-        least: The smallest allowed value.
-
-    Example:
-        >>> from types import SimpleNamespace
-        >>> whole_numbers(SimpleNamespace(steps=3), "steps")
-    """
-    for name, value in _given(owner, names):
-        if not isinstance(value, int) or value < least:
-            raise InputError(f"{name_of(owner)}({name}={value!r}) takes a whole number >= {least}.")
-
-
 def counts(who: str, least: int = 1, **values: object) -> None:
     """Raise InputError unless these arguments of a function are whole numbers >= `least`, or None.
 
@@ -98,63 +79,44 @@ def counts(who: str, least: int = 1, **values: object) -> None:
             raise InputError(f"{who}({name}={value!r}) takes a whole number >= {least}.")
 
 
-def numbers(owner: object, interval: str, *names: str) -> None:
-    """Raise InputError unless these attributes are numbers in an interval. None is allowed where it
-    is the default.
+def numbers(who: str, interval: str, **values: object) -> None:
+    """Raise InputError unless these arguments of a function are numbers in an interval.
 
     Args:
-        owner: The object with the attributes.
+        who: The function.
         interval: Such as `(0, 1]`: square brackets include the end, round ones do not.
-        names: Names of the attributes.
+        values: The arguments, by name.
 
     Example:
-        >>> from types import SimpleNamespace
-        >>> numbers(SimpleNamespace(lr=0.1), "(0, inf)", "lr")
+        >>> numbers("fit", "(0, inf)", lr=0.1)
     """
-    low, high = (float(end) for end in interval[1:-1].split(","))
-    brackets = ((interval[0], low), (interval[-1], high))
-    excluded = [end for bracket, end in brackets if bracket in "()"]
-    for name, value in _given(owner, names):
-        fits = isinstance(value, int | float) and low <= value <= high
-        if not fits or value in excluded:
-            raise InputError(f"{name_of(owner)}({name}={value!r}) takes a number in {interval}.")
+    for name, value in values.items():
+        if not in_interval(value, interval):
+            raise InputError(f"{who}({name}={value!r}) takes a number in {interval}.")
 
 
-def choices(owner: object, name: str, allowed: Sequence[object]) -> None:
-    """Raise InputError unless an attribute is one of the allowed values.
+def one_of(who: str, allowed: Sequence[object], **values: object) -> None:
+    """Raise InputError unless these arguments of a function are among the allowed values.
 
     Args:
-        owner: The object with the attribute.
-        name: Its name.
+        who: The function.
         allowed: The values.
+        values: The arguments, by name.
+
+    Example:
+        >>> one_of("explain", ("auto", "raw"), inputs="raw")
     """
-    value = getattr(owner, name)
-    if value not in allowed:
-        expected = " or ".join(map(repr, allowed))
-        raise InputError(f"{name_of(owner)}({name}={value!r}) takes {expected}.")
+    for name, value in values.items():
+        if value not in allowed:
+            raise InputError(f"{who}({name}={value!r}) takes {' or '.join(map(repr, allowed))}.")
 
 
-def instance(owner: object, name: str, kind: type, such_as: str) -> None:
-    """Raise InputError unless an attribute is of a type.
-
-    Args:
-        owner: The object with the attribute.
-        name: Its name.
-        kind: The type.
-        such_as: What to write instead.
-    """
-    if not isinstance(value := getattr(owner, name), kind):
-        raise InputError(
-            f"{name_of(owner)}({name}={value!r}) takes {kind.__name__}, such as {such_as}."
-        )
-
-
-def _given(owner: object, names: Sequence[str]) -> Iterator[tuple[str, Any]]:
-    """Names and values of attributes, without those that are None by default."""
-    for name in names:
-        value = getattr(owner, name)
-        if value is not None or getattr(type(owner), name, 0) is not None:
-            yield name, value
+def in_interval(value: object, interval: str) -> bool:
+    """Is it a number in an interval such as `(0, 1]`? A NaN is in none."""
+    low, high = (float(end) for end in interval[1:-1].split(","))
+    if not isinstance(value, int | float) or not low <= value <= high:
+        return False
+    return not (value == low and interval[0] == "(") and not (value == high and interval[-1] == ")")
 
 
 def seed(value: object, who: str) -> None:

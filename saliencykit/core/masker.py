@@ -11,11 +11,11 @@ import torch.nn.functional as F
 from torch import Generator
 
 from saliencykit.core import checks, rng
+from saliencykit.core.annotated_fields import check_fields
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import ContractError, GradientError, SaliencyKitError
 from saliencykit.core.map_placement import resize_maps
 from saliencykit.core.masker_output import MaskerOutput, placed_on, ranked
-from saliencykit.core.nested_masks import check_budget
 from saliencykit.core.types import Images, Labels, Logits, Mask
 
 Inputs: TypeAlias = Literal["raw", "normalized"]
@@ -64,6 +64,10 @@ class Masker(ABC):
     budget: float | None = None
     """The area of every mask, a fraction of the pixels in (0, 1); None where the masker chooses it.
     """
+
+    def __post_init__(self) -> None:
+        """Check the fields of a dataclass."""
+        check_fields(self)
 
     @abstractmethod
     def mask(
@@ -313,7 +317,8 @@ class _WithBudget(Masker):
     budget: float = 0.1
 
     def __post_init__(self) -> None:
-        check_budget(self.budget, f"{checks.name_of(self.masker)}.with_budget")
+        who = f"{checks.name_of(self.masker)}.with_budget"
+        checks.numbers(who, "(0, 1)", budget=self.budget)
         # what the class says elsewhere, its masker says here
         object.__setattr__(self, "needs_gradient", self.masker.needs_gradient)
 

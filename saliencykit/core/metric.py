@@ -9,6 +9,7 @@ import torch
 from torch import Generator, Tensor
 
 from saliencykit.core import checks
+from saliencykit.core.annotated_fields import check_fields
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import ContractError, InputError
 from saliencykit.core.types import Images, Labels, Mask, PerImage
@@ -72,6 +73,10 @@ class Metric(ABC):
     """
 
     higher_is_better: ClassVar[bool]
+
+    def __post_init__(self) -> None:
+        """Check the fields of a dataclass."""
+        check_fields(self)
 
     def for_data(self, sample: Sample) -> "Metric":
         """The metric made ready with a few images of the data set, the same ones for every masker;

@@ -12,7 +12,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from saliencykit.core.errors import InputError
+from saliencykit.core.checks import numbers
 from saliencykit.core.types import Mask
 
 _BISECTIONS = 30  # of the range of thresholds: to 1e-8 of it
@@ -105,26 +105,13 @@ def budget_masks(order: Tensor, areas: Sequence[float]) -> Mask:
         [[0.0, 0.0, 1.0, 1.0], [0.5, 0.5, 1.0, 1.0]]
     """
     for area in areas:
-        check_budget(area, "budget_masks")
+        numbers("budget_masks", "(0, 1)", area=area)
     ties = _Ties(order.detach().flatten(1))
     sums = _sums(order[0].numel(), tuple(map(float, areas))).to(order.device)
     count = (ties.last - ties.first).to(sums.dtype)
     shared = [(row[ties.last] - row[ties.first]) / count for row in sums]
     masks = [torch.empty_like(each).scatter_(1, ties.order, each) for each in shared]
     return torch.stack(masks, 1).view(len(order), -1, *order.shape[2:]).float().clamp(0, 1)
-
-
-def check_budget(area: float, who: str) -> None:
-    """Check the area of a mask.
-
-    Raises:
-        InputError: It is no number in (0, 1).
-    """
-    if isinstance(area, bool) or not isinstance(area, int | float) or not 0 < area < 1:
-        raise InputError(
-            f"{who} takes a fraction of the pixels in (0, 1), such as 0.1, as its budget; got "
-            f"{area!r}."
-        )
 
 
 class _Ties:

@@ -3,13 +3,14 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal, final, get_args
+from typing import ClassVar, Literal, final
 
 import torch
 from torch import Generator, Tensor
 
 from saliencykit.core import checks
 from saliencykit.core.alternative import Alternative
+from saliencykit.core.annotated_fields import check_fields
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import InputError
 from saliencykit.core.output import Meaning, probability
@@ -174,6 +175,10 @@ class Term(ABC):
     reads_logits: ClassVar[bool] = True
     """Does the penalty depend on logits? Then it does not count for fakes that were not queried."""
 
+    def __post_init__(self) -> None:
+        """Check the fields of a dataclass."""
+        check_fields(self)
+
     @abstractmethod
     def penalty(self, trial: Trial) -> PerImage:
         """One number per image, unweighted, finite, differentiable with respect to `trial.mask`.
@@ -244,6 +249,7 @@ class Objective:
 
     def __post_init__(self) -> None:
         """Check the weights, and that each part has a name of its own."""
+        check_fields(self)
         names = [checks.name_of(term) for term in self.terms]
         if not names or len(set(names)) < len(names):
             raise InputError(
@@ -254,7 +260,6 @@ class Objective:
                 raise InputError(
                     f"an Objective takes Terms with finite weights >= 0; got {term!r}."
                 )
-        checks.choices(self, "fakes", get_args(Fakes))
 
     def __call__(self, trial: Trial) -> Loss:
         """The loss of a trial.

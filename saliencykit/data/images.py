@@ -2,7 +2,7 @@
 
 import os
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, final
+from typing import Any, Literal, TypeAlias, final, get_args
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 from saliencykit.black_boxes.pixel_range import in_range, is_deep
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.black_box_wrapper import BlackBoxWrapper
-from saliencykit.core.checks import finite_rows, name_of
+from saliencykit.core.checks import finite_rows, name_of, one_of
 from saliencykit.core.errors import ContractError, InputError
 from saliencykit.core.geometry import Geometry
 from saliencykit.core.types import Images
@@ -84,8 +84,7 @@ def as_images(
         >>> as_images([np.zeros((20, 30), np.uint8)], black_box).geometries[0].source_size
         (20, 30)
     """
-    if inputs not in ("auto", "raw", "normalized"):
-        raise InputError(f"inputs must be 'auto', 'raw' or 'normalized'; got {inputs!r}.")
+    one_of("explain", get_args(Pixels), inputs=inputs)
     items = list(image) if isinstance(image, list | tuple) else [image]
     if not items:
         raise InputError(

@@ -1,7 +1,7 @@
 """explain_dataset(): a data set, explained row by row into a directory."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -129,7 +129,8 @@ def explain_dataset(
         >>> [row.label for row in saved.rows()]
         [0, 1, 2, 3]
     """
-    _check_choices(map_dtype=(map_dtype, PRECISIONS), format=(format or "jsonl", BLOCK_FORMATS))
+    checks.one_of("explain_dataset", PRECISIONS, map_dtype=map_dtype)
+    checks.one_of("explain_dataset", (None, *BLOCK_FORMATS), format=format)
     checks.seed(seed, "explain_dataset")
     checks.counts("explain_dataset", batch_size=batch_size)
     checks.counts("explain_dataset", 0, overlays=overlays, num_workers=num_workers)
@@ -220,12 +221,6 @@ def _format_of(run: Path, resume: bool) -> BlockFormat:
         known = explanations_manifest(run) if resume else known
     form: BlockFormat = known.get("blocks", "jsonl")
     return form
-
-
-def _check_choices(**values: tuple[str, Sequence[str]]) -> None:
-    for name, (value, known) in values.items():
-        if value not in known:
-            raise InputError(f"explain_dataset({name}={value!r}): one of {', '.join(known)}.")
 
 
 def _manifest(

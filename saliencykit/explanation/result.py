@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, final
 import numpy as np
 from torch import Tensor
 
+from saliencykit.core import checks
 from saliencykit.core.errors import InputError
 from saliencykit.core.geometry import Geometry, boxes_in_source
 from saliencykit.core.masker_output import MaskerOutput
@@ -169,8 +170,8 @@ class Explanation:
         Raises:
             InputError: The threshold is outside (0, 1].
         """
-        if threshold is not None and not 0 < threshold <= 1:
-            raise InputError(f"boxes(threshold={threshold}): a threshold must be in (0, 1].")
+        if threshold is not None:
+            checks.numbers("boxes", "(0, 1]", threshold=threshold)
         values = self.mask.new_full((len(self),), 0.5 if threshold is None else threshold)
         if threshold is None and self.box_thresholds is not None:
             values = self.box_thresholds.to(values)

@@ -12,20 +12,6 @@ from saliencykit.core.masker_output import MaskerOutput
 Values: TypeAlias = Literal["mask", "attributions"]
 
 
-def check_values(values: str, who: str) -> None:
-    """Check the choice early.
-
-    Args:
-        values: `mask` or `attributions`.
-        who: The caller, for the message.
-
-    Raises:
-        InputError: It is neither.
-    """
-    if values not in ("mask", "attributions"):
-        raise InputError(f"{who}: values must be 'mask' or 'attributions'; got {values!r}.")
-
-
 def values_of(output: MaskerOutput, values: Values, masker: Masker) -> Tensor:
     """The mask, or the signed attributions behind it.
 

@@ -1,7 +1,7 @@
 """Maskers for the metrics of Quantus: an `explain_func`."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -9,12 +9,12 @@ import torch
 from torch import Generator
 
 from saliencykit.black_boxes.module_adapter import BlackBoxModule as BlackBoxModule
-from saliencykit.core import rng
+from saliencykit.core import checks, rng
 from saliencykit.core.errors import InputError
 from saliencykit.core.masker import Masker
 from saliencykit.core.output import Output
 from saliencykit.integrations.captum.forward import bind_forward, is_black_box, raw_pixels
-from saliencykit.integrations.masker_values import Values, check_values, values_of
+from saliencykit.integrations.masker_values import Values, values_of
 from saliencykit.registry.coerce import as_masker
 
 _CHUNK = 16  # images at once; the results do not depend on it
@@ -74,7 +74,7 @@ def explain_func(
         Hedström et al. 2023, "Quantus: an explainable AI toolkit for responsible evaluation of
         neural network explanations".
     """
-    check_values(values, "explain_func")
+    checks.one_of("explain_func", get_args(Values), values=values)
     parts = []
     given = torch.as_tensor(np.array(inputs), device="cpu")
     images = raw_pixels(given, (mean, std))

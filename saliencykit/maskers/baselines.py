@@ -2,14 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import final
+from typing import Annotated, final
 
 import torch
 from torch import Generator, Tensor
 
 from saliencykit.core import rng
 from saliencykit.core.black_box import BlackBox
-from saliencykit.core.checks import numbers, whole_numbers
 from saliencykit.core.errors import InputError
 from saliencykit.core.masker import Masker
 from saliencykit.core.types import Images, Labels, Mask
@@ -36,11 +35,7 @@ class CenterBox(Masker):
         Dabkowski & Gal 2017, tables 1 and 2, "center box".
     """
 
-    area: float = 0.5
-
-    def __post_init__(self) -> None:
-        """Check the area."""
-        numbers(self, "(0, 1]", "area")
+    area: Annotated[float, "(0, 1]"] = 0.5
 
     def mask(
         self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator
@@ -104,11 +99,7 @@ class RandomMap(Masker):
         Maps".
     """
 
-    grid_size: int = 7
-
-    def __post_init__(self) -> None:
-        """Check the number."""
-        whole_numbers(self, "grid_size")
+    grid_size: Annotated[int, "[1, inf)"] = 7
 
     def mask(
         self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator

@@ -11,7 +11,6 @@ from torch import Generator
 from saliencykit.alternatives.blur import Blur
 from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
-from saliencykit.core.checks import instance
 from saliencykit.core.metric import Explain, Metric, Sample
 from saliencykit.core.query_batches import relative_output
 from saliencykit.core.types import Mask, PerImage
@@ -35,6 +34,7 @@ class CurvesAtAreas(Metric):
 
     def __post_init__(self) -> None:
         """Check the arguments."""
+        super().__post_init__()
         check_fractions(self, "areas", self.areas)
 
     @abstractmethod
@@ -110,11 +110,6 @@ class AreaCurves(CurvesAtAreas):
     """
 
     alternative: Alternative = _BLUR
-
-    def __post_init__(self) -> None:
-        """Check the arguments."""
-        super().__post_init__()
-        instance(self, "alternative", Alternative, "Blur()")
 
     def _alternatives(self) -> tuple[Alternative, ...]:
         return (self.alternative,)

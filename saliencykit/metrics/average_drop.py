@@ -10,7 +10,6 @@ from torch import Generator
 from saliencykit.alternatives.constant import Constant
 from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
-from saliencykit.core.checks import instance
 from saliencykit.core.metric import Explain, Metric, Sample
 from saliencykit.core.query_batches import relative_output
 from saliencykit.core.types import Mask, PerImage
@@ -58,10 +57,6 @@ class AverageDrop(Metric):
     alternative: Alternative = _ZERO
 
     higher_is_better: ClassVar[bool] = False
-
-    def __post_init__(self) -> None:
-        """Check the argument."""
-        instance(self, "alternative", Alternative, "Blur()")
 
     def score(
         self,

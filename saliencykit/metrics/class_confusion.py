@@ -9,7 +9,6 @@ from torch import Generator
 
 from saliencykit.core import rng
 from saliencykit.core.black_box import BlackBox
-from saliencykit.core.checks import choices
 from saliencykit.core.metric import Explain, Metric, Sample
 from saliencykit.core.types import Labels, Mask, PerImage
 from saliencykit.metrics.thresholding import missing
@@ -55,10 +54,6 @@ class ClassConfusion(Metric):
     other: Literal["random", "runner-up"] = "random"
 
     higher_is_better: ClassVar[bool] = False
-
-    def __post_init__(self) -> None:
-        """Check the argument."""
-        choices(self, "other", ("random", "runner-up"))
 
     def score(
         self,

@@ -5,13 +5,12 @@ them.
 """
 
 from dataclasses import dataclass
-from typing import final
+from typing import Annotated, final
 
 from torch import Generator
 
 from saliencykit.core import rng
 from saliencykit.core.alternative import Alternative, compose
-from saliencykit.core.checks import numbers, whole_numbers
 from saliencykit.core.types import Images, Mask
 from saliencykit.metrics.linear_imputation import impute
 
@@ -37,13 +36,9 @@ class RoadImputation(Alternative):
         (ROAD), section 5.
     """
 
-    std: float = 0.01
+    std: Annotated[float, "[0, inf)"] = 0.01
 
     uses_mask = True
-
-    def __post_init__(self) -> None:
-        """Check the argument."""
-        numbers(self, "[0, inf)", "std")
 
     def fill(self, images: Images, generator: Generator, mask: Mask | None = None) -> Images:
         """The images with the pixels outside the mask imputed; without a mask, all of them."""
@@ -74,11 +69,7 @@ class ShuffledBlocks(Alternative):
         InputError: `block` is less than 1.
     """
 
-    block: int = 32
-
-    def __post_init__(self) -> None:
-        """Check the argument."""
-        whole_numbers(self, "block")
+    block: Annotated[int, "[1, inf)"] = 32
 
     def fill(self, images: Images, generator: Generator, mask: Mask | None = None) -> Images:
         """Each image with its blocks in random order; the mask is not used."""

@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, final
+from typing import Annotated, ClassVar, final
 
 from torch import Generator, Tensor
 
@@ -11,7 +11,6 @@ from saliencykit.alternatives.blur import Blur
 from saliencykit.alternatives.constant import Constant
 from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
-from saliencykit.core.checks import instance, whole_numbers
 from saliencykit.core.metric import Explain, Metric, Sample
 from saliencykit.core.query_batches import relative_output
 from saliencykit.core.types import Mask, PerImage
@@ -27,12 +26,7 @@ class _PixelCurve(Metric):
     """The area under the label's probability as a function of the fraction of best pixels."""
 
     alternative: Alternative
-    steps: int = 28
-
-    def __post_init__(self) -> None:
-        """Check the arguments."""
-        instance(self, "alternative", Alternative, "Blur()")
-        whole_numbers(self, "steps")
+    steps: Annotated[int, "[1, inf)"] = 28
 
     @abstractmethod
     def _visible(self, best_pixels: Tensor) -> Tensor:

@@ -2,13 +2,12 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, final
+from typing import Annotated, ClassVar, final
 
 import torch
 from torch import Generator
 
 from saliencykit.core.black_box import BlackBox
-from saliencykit.core.checks import choices, numbers
 from saliencykit.core.errors import InputError
 from saliencykit.core.metric import Explain, Metric, Sample
 from saliencykit.core.types import Mask, PerImage
@@ -71,16 +70,15 @@ class Localization(Metric):
     rule: Rule = "range"
     threshold: float = 0.5
     components: Components = "all"
-    overlap: float = 0.5
+    overlap: Annotated[float, "(0, 1]"] = 0.5
     thresholds: tuple[float, ...] = ()
 
     higher_is_better: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         """Check the arguments."""
+        super().__post_init__()
         check_levels(self, self.rule, (self.threshold, *self.thresholds))
-        choices(self, "components", ("all", "largest"))
-        numbers(self, "(0, 1]", "overlap")
 
     def score(
         self,

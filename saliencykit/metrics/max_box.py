@@ -59,6 +59,7 @@ class MaxBoxAccV2(Metric):
 
     def __post_init__(self) -> None:
         """Check the thresholds."""
+        super().__post_init__()
         check_levels(self, "range", self.thresholds)
         if not self.thresholds or len(set(self.thresholds)) < len(self.thresholds):
             raise InputError(f"{self} takes one or more different thresholds.")

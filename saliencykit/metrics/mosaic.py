@@ -74,6 +74,7 @@ class Mosaic(Metric):
 
     def __post_init__(self) -> None:
         """Check that the set is not empty."""
+        super().__post_init__()
         if self.others is not None and not len(self.others.images):
             raise InputError(
                 "Mosaic(others=...) takes at least one image; three of other classes make a mosaic."

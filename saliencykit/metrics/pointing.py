@@ -2,14 +2,13 @@
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, final
+from typing import Annotated, ClassVar, final
 
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from saliencykit.core.black_box import BlackBox
-from saliencykit.core.checks import numbers
 from saliencykit.core.metric import Explain, Metric, Sample
 from saliencykit.core.types import Mask, PerImage
 from saliencykit.metrics.thresholding import missing
@@ -88,11 +87,7 @@ class PointingGame(_Inside):
         paper averages the accuracies of the classes; a table has the mean over images.
     """
 
-    tolerance: float = 15.0
-
-    def __post_init__(self) -> None:
-        """Check the tolerance."""
-        numbers(self, "[0, inf)", "tolerance")
+    tolerance: Annotated[float, "[0, inf)"] = 15.0
 
     def _weights(self, mask: Mask) -> Tensor:
         return (mask == mask.amax((1, 2, 3), keepdim=True)).to(mask.dtype)

@@ -4,13 +4,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from math import ceil, log2
-from typing import Literal, TypeAlias, final
+from typing import Annotated, Literal, TypeAlias, final
 
 import torch
 from torch import Generator, Tensor
 
-from saliencykit.core import checks
 from saliencykit.core.alternative import Alternative
+from saliencykit.core.annotated_fields import check_fields
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.geometry import enlarge_boxes, inside_boxes, tight_boxes
 from saliencykit.core.output import Meaning, RelativeScores, probability
@@ -68,16 +68,14 @@ class RegionSearch:
     """
 
     keeps: bool
-    limit: float
+    limit: Annotated[float, "(0, 1)"]
     relative_to: Literal["whole", "value"] = "whole"
     form: RegionForm = "mask"
-    resolution: float = 1 / 256
+    resolution: Annotated[float, "(0, 0.5]"] = 1 / 256
 
     def __post_init__(self) -> None:
         """Check the arguments."""
-        checks.numbers(self, "(0, 1)", "limit")
-        checks.numbers(self, "(0, 0.5]", "resolution")
-        checks.choices(self, "form", ("mask", "crop"))
+        check_fields(self)
 
     def queries(self, pixels: int, *, scores: bool = False) -> int:
         """How many queries each image takes.

@@ -3,14 +3,13 @@
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain, islice
-from typing import ClassVar, final
+from typing import Annotated, ClassVar, final
 
 import torch
 from torch import Generator, Tensor
 
 from saliencykit.core import rng
 from saliencykit.core.black_box import BlackBox
-from saliencykit.core.checks import numbers
 from saliencykit.core.metric import Explain, Metric, Sample
 from saliencykit.core.output import margin, probability
 from saliencykit.core.query_batches import relative_output
@@ -63,14 +62,14 @@ class RemoveAndDebias(Metric):
     """
 
     fractions: tuple[float, ...] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-    noise: float = 0.01
+    noise: Annotated[float, "[0, inf)"] = 0.01
 
     higher_is_better: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         """Check the arguments."""
+        super().__post_init__()
         check_fractions(self, "fractions", self.fractions)
-        numbers(self, "[0, inf)", "noise")
 
     def score(
         self,

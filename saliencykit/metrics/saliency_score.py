@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal, final
+from typing import Annotated, ClassVar, Literal, final
 
 from torch import Generator
 
 from saliencykit.alternatives.blur import Blur
 from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
-from saliencykit.core.checks import choices, instance, numbers
+from saliencykit.core.checks import numbers
 from saliencykit.core.geometry import enlarge_boxes, inside_boxes, tight_boxes
 from saliencykit.core.metric import Explain, Metric, Sample
 from saliencykit.core.output import log_probability, margin
@@ -65,20 +65,18 @@ class SaliencyScore(Metric):
         largest component; the paper does not, and neither does this).
     """
 
-    threshold: float = 0.5
+    threshold: Annotated[float, "(0, inf]"] = 0.5
     relative_to: Literal["value", "mean"] = "value"
-    floor: float = 0.05
+    floor: Annotated[float, "(0, 1]"] = 0.05
     alternative: Alternative | None = None
 
     higher_is_better: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         """Check the arguments."""
-        choices(self, "relative_to", ("value", "mean"))
-        numbers(self, "(0, 1]" if self.relative_to == "value" else "(0, inf]", "threshold")
-        numbers(self, "(0, 1]", "floor")
-        if self.alternative is not None:
-            instance(self, "alternative", Alternative, "Blur()")
+        super().__post_init__()
+        if self.relative_to == "value":
+            numbers("SaliencyScore", "(0, 1]", threshold=self.threshold)
 
     def score(
         self,

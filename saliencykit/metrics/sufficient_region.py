@@ -4,14 +4,13 @@ decision, and how many must be removed to lose it.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal, final
+from typing import Annotated, ClassVar, Literal, final
 
 from torch import Generator
 
 from saliencykit.alternatives.blur import Blur
 from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
-from saliencykit.core.checks import choices, instance, numbers
 from saliencykit.core.metric import Explain, Metric, Sample
 from saliencykit.core.types import Mask, PerImage
 from saliencykit.metrics.ranking import ranks
@@ -24,20 +23,13 @@ _BLUR = Blur()
 class _SmallestRegion(Metric):
     """The area at which the probability passes a limit, by bisection between no pixel and all."""
 
-    confidence: float
+    confidence: Annotated[float, "(0, 1)"]
     relative_to: Literal["whole", "value"] = "whole"
     alternative: Alternative = _BLUR
-    resolution: float = 1 / 256
+    resolution: Annotated[float, "(0, 0.5]"] = 1 / 256
 
     higher_is_better: ClassVar[bool] = False
     keeps: ClassVar[bool]  # are the best pixels kept alone, or removed?
-
-    def __post_init__(self) -> None:
-        """Check the arguments."""
-        instance(self, "alternative", Alternative, "Blur()")
-        numbers(self, "(0, 1)", "confidence")
-        choices(self, "relative_to", ("whole", "value"))
-        numbers(self, "(0, 0.5]", "resolution")
 
     @final
     def score(
@@ -108,7 +100,7 @@ class SmallestSufficientRegion(_SmallestRegion):
         Dabkowski & Gal 2017, section 2, "smallest sufficient region".
     """
 
-    confidence: float = 0.9
+    confidence: Annotated[float, "(0, 1)"] = 0.9
 
     keeps: ClassVar[bool] = True
 
@@ -154,6 +146,6 @@ class SmallestDestroyingRegion(_SmallestRegion):
         Dabkowski & Gal 2017, section 2, "smallest destroying region".
     """
 
-    confidence: float = 0.1
+    confidence: Annotated[float, "(0, 1)"] = 0.1
 
     keeps: ClassVar[bool] = False

@@ -212,7 +212,7 @@ def _library_of(text: str) -> str | None:
         try:
             if list_models(f"{library}:{name.partition('.')[0]}"):
                 return library
-        except RegistryError:  # timm is not installed
+        except InputError:  # timm is not installed
             continue
     return "transformers" if re.fullmatch(r"[\w.-]+/[\w.-]+", name) else None
 

@@ -8,6 +8,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
+from saliencykit.core import checks
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import InputError
 from saliencykit.core.types import Images, Labels
@@ -54,10 +55,7 @@ def load_check_images(data: Any, black_box: BlackBox, max_images: int | None = N
         >>> loaded.labels.tolist() == labels[::2].tolist()
         True
     """
-    if max_images is not None and max_images < 1:
-        raise InputError(
-            f"sanity checks: max_images={max_images}; write a number >= 1, or None for all."
-        )
+    checks.counts("sanity_checks", max_images=max_images)
     images, missing = list[Tensor](), Counter[str]()
     opened = Dataset.open(data, black_box, use_labels=False)
     for each in opened.evenly_spaced(max_images):

@@ -7,6 +7,7 @@ from typing import ClassVar, final
 import torch
 from torch import Generator, Tensor
 
+from saliencykit.core import checks
 from saliencykit.core.errors import InputError
 from saliencykit.core.masker import Masker
 from saliencykit.core.types import Images, Labels, Mask
@@ -154,8 +155,7 @@ def class_leakage(
             f"class_leakage needs three classes or more; the model has {num_classes}, and "
             f"classes={classes}: of two, the absent one follows from the present one."
         )
-    if cells is not None and cells < 2:
-        raise InputError(f"class_leakage(cells={cells}) takes a number of cells per side >= 2.")
+    checks.counts("class_leakage", 2, cells=cells)
     cells = cells or (8 if min(images.shape[2:]) < 56 else 14)
     candidates = _candidates(own, num_classes, min(classes, num_classes), seed)
     wrong = _absent(own, candidates, seed)

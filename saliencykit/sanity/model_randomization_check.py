@@ -8,6 +8,7 @@ from typing import Any, ClassVar, final
 
 import torch
 
+from saliencykit.core import checks
 from saliencykit.core.errors import InputError
 from saliencykit.core.masker import Masker
 from saliencykit.core.types import Images, Labels, Mask
@@ -147,8 +148,7 @@ def model_randomization(
         Adebayo et al. 2018, "Sanity Checks for Saliency Maps", sections 3 and 4: model parameter
         and data randomization. The bounds are ours.
     """
-    if steps is not None and steps < 1:
-        raise InputError(f"model_randomization(steps={steps}) takes a number of steps >= 1.")
+    checks.counts("model_randomization", steps=steps)
     trained = as_masker(masker).fit_options
     least = 2 if trained is None or training_data is not None else _MIN_IMAGES
     given = (model, masker, images, labels, seed, batch_size, on_stage)

@@ -9,7 +9,7 @@ from torch import Generator, Tensor, nn
 
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.black_box import BlackBox
-from saliencykit.core.checks import name_of
+from saliencykit.core.checks import name_of, one_of
 from saliencykit.core.errors import InputError, SaliencyKitError
 from saliencykit.core.types import Images
 from saliencykit.networks.module_calls import one_call, record_calls
@@ -62,8 +62,7 @@ def randomized(
             "random_model=, a model of the same task with random weights or one that learned "
             "shuffled labels."
         )
-    if randomize not in ("head", "weights"):
-        raise InputError(f"randomize={randomize!r}: write 'head' or 'weights'.")
+    one_of("randomized", ("head", "weights"), randomize=randomize)
     try:
         model = private_copy(black_box.model, clone="all")
     except Exception as error:

@@ -8,6 +8,7 @@ from typing import Any, final
 
 import torch
 
+from saliencykit.core.checks import counts, one_of
 from saliencykit.core.checks import seed as check_seed
 from saliencykit.core.errors import InputError
 from saliencykit.core.masker import Masker
@@ -138,13 +139,9 @@ def sanity_checks(
     """
     black_box = as_black_box(model)
     names = _names(checks)
-    if randomize not in ("head", "weights"):
-        raise InputError(f"sanity_checks(randomize={randomize!r}): write 'head' or 'weights'.")
+    one_of("sanity_checks", ("head", "weights"), randomize=randomize)
     check_seed(seed, "sanity_checks")
-    if batch_size < 1 or (steps is not None and steps < 1):
-        raise InputError(
-            f"sanity_checks(batch_size={batch_size}, steps={steps}): both must be >= 1."
-        )
+    counts("sanity_checks", batch_size=batch_size, steps=steps)
     known = trained_masker(black_box) if masker is None else as_masker(masker)
     if known is None:
         raise InputError(

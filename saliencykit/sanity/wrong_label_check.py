@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Generator
 
+from saliencykit.core import checks
 from saliencykit.core.errors import InputError
 from saliencykit.core.masker import Masker
 from saliencykit.core.types import Images, Labels, PerImage
@@ -115,8 +116,7 @@ def wrong_label(
         Dabkowski & Gal 2017, section 4.4, which trains with labels of absent classes to this end.
         The bounds are ours.
     """
-    if others < 1:
-        raise InputError(f"wrong_label(others={others}) takes a number of classes >= 1.")
+    checks.counts("wrong_label", others=others)
     checked = CheckedMasker.of(
         "wrong_label", model, masker, images, labels, seed, batch_size, on_stage, at_least=2
     )

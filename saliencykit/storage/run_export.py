@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from saliencykit.core import checks
 from saliencykit.core.errors import InputError
 from saliencykit.core.visible_text import csv_cell
 from saliencykit.storage.atomic_files import write_beside, write_bytes
@@ -58,10 +59,8 @@ def export_run(
         ...     print(arrays["masks"].shape, arrays["label"].shape)
         (3, 16, 16) (3,)
     """
-    if to not in SUFFIXES:
-        raise InputError(f"export to {to!r}: choose one of {', '.join(SUFFIXES)}.")
-    if not 0 < threshold <= 1:
-        raise InputError(f"export(threshold={threshold!r}): a threshold must be in (0, 1].")
+    checks.one_of("export", tuple(SUFFIXES), to=to)
+    checks.numbers("export", "(0, 1]", threshold=threshold)
     saved = SavedExplanations.load(run)
     path = saved.folder / f"export{SUFFIXES[to]}" if output is None else location(output)
     if to == "parquet":

@@ -1,9 +1,8 @@
 """Area: the size of the mask."""
 
 from dataclasses import dataclass
-from typing import ClassVar, final
+from typing import Annotated, ClassVar, final
 
-from saliencykit.core.checks import numbers
 from saliencykit.core.objective import Term, Trial
 from saliencykit.core.types import PerImage
 
@@ -53,15 +52,10 @@ class PowerArea(Term):
         The authors' published code (`sal/utils/mask.py`: power 0.3, offset 0.0005).
     """
 
-    power: float = 0.3
-    offset: float = 5e-4
+    power: Annotated[float, "(0, 1]"] = 0.3
+    offset: Annotated[float, "(0, inf]"] = 5e-4
 
     reads_logits: ClassVar[bool] = False
-
-    def __post_init__(self) -> None:
-        """Check the arguments."""
-        numbers(self, "(0, 1]", "power")
-        numbers(self, "(0, inf]", "offset")
 
     def penalty(self, trial: Trial) -> PerImage:
         """The mean power of each mask, > 0."""
@@ -94,13 +88,9 @@ class LogArea(Term):
         After Dabkowski & Gal 2017, section 5.2, the saliency metric `log(max(a, 0.05)) - log(p)`.
     """
 
-    offset: float = 0.05
+    offset: Annotated[float, "(0, inf)"] = 0.05
 
     reads_logits: ClassVar[bool] = False
-
-    def __post_init__(self) -> None:
-        """Check the offset."""
-        numbers(self, "(0, inf)", "offset")
 
     def penalty(self, trial: Trial) -> PerImage:
         """The logarithm, >= 0; 3.04 for the whole image with the default offset."""

@@ -1,11 +1,10 @@
 """Destroy: without the kept pixels the class must disappear."""
 
 from dataclasses import dataclass
-from typing import final
+from typing import Annotated, final
 
 import torch
 
-from saliencykit.core.checks import numbers
 from saliencykit.core.objective import Term, Trial
 from saliencykit.core.output import log_probability, margin
 from saliencykit.core.types import PerImage
@@ -36,13 +35,8 @@ class DestroyedProbability(Term):
         Dabkowski & Gal 2017, equation 1, last term.
     """
 
-    power: float = 0.3
-    floor: float = -20.0
-
-    def __post_init__(self) -> None:
-        """Check the numbers."""
-        numbers(self, "(0, inf)", "power")
-        numbers(self, "[-inf, 0)", "floor")
+    power: Annotated[float, "(0, inf)"] = 0.3
+    floor: Annotated[float, "[-inf, 0)"] = -20.0
 
     def penalty(self, trial: Trial) -> PerImage:
         """The probability of the label to this power, in [0, 1]."""
@@ -71,11 +65,7 @@ class DestroyedMargin(Term):
         The authors' published code (`sal/saliency_model.py`).
     """
 
-    gap: float = 5.0
-
-    def __post_init__(self) -> None:
-        """Check the gap."""
-        numbers(self, "[0, inf)", "gap")
+    gap: Annotated[float, "[0, inf)"] = 5.0
 
     def penalty(self, trial: Trial) -> PerImage:
         """The hinge, >= 0, in nats."""

@@ -1,11 +1,10 @@
 """Preserve: the kept pixels must keep the class."""
 
 from dataclasses import dataclass
-from typing import final
+from typing import Annotated, final
 
 import torch
 
-from saliencykit.core.checks import numbers
 from saliencykit.core.objective import Term, Trial
 from saliencykit.core.output import log_probability, margin
 from saliencykit.core.types import PerImage
@@ -32,11 +31,7 @@ class PreservedLogProbability(Term):
         Dabkowski & Gal 2017, equation 1, third term.
     """
 
-    floor: float = -20.0
-
-    def __post_init__(self) -> None:
-        """Check the floor."""
-        numbers(self, "[-inf, 0)", "floor")
+    floor: Annotated[float, "[-inf, 0)"] = -20.0
 
     def penalty(self, trial: Trial) -> PerImage:
         """Minus the log-probability of the label, in nats, in [0, -floor]."""
@@ -64,11 +59,7 @@ class PreservedMargin(Term):
         The authors' published code (`sal/saliency_model.py`).
     """
 
-    gap: float = 1.0
-
-    def __post_init__(self) -> None:
-        """Check the gap."""
-        numbers(self, "[0, inf)", "gap")
+    gap: Annotated[float, "[0, inf)"] = 1.0
 
     def penalty(self, trial: Trial) -> PerImage:
         """The hinge, >= 0, in nats."""

@@ -1,9 +1,8 @@
 """Smoothness: total variation of the mask."""
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal, final
+from typing import Annotated, ClassVar, Literal, final
 
-from saliencykit.core.checks import choices, numbers
 from saliencykit.core.objective import Term, Trial
 from saliencykit.core.types import PerImage
 
@@ -35,14 +34,9 @@ class Smoothness(Term):
     """
 
     reduction: Literal["mean", "sum"] = "mean"
-    border: float = 0.0
+    border: Annotated[float, "[0, inf]"] = 0.0
 
     reads_logits: ClassVar[bool] = False
-
-    def __post_init__(self) -> None:
-        """Check the arguments."""
-        choices(self, "reduction", ("mean", "sum"))
-        numbers(self, "[0, inf]", "border")
 
     def penalty(self, trial: Trial) -> PerImage:
         """TV of each mask, >= 0; 0 iff it is constant (and, with a border, 0 there)."""

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from saliencykit.core.errors import InputError
+from saliencykit.core.checks import counts
 from saliencykit.core.types import Images, Labels, Mask
 
 SHAPES = ("disc", "plate", "wedge", "ring")
@@ -71,8 +71,8 @@ def empty_benches(count: int, *, generator: Generator, size: int = 64) -> Images
 
 
 def _check(who: str, count: int, size: int) -> None:
-    if count < 1 or size < 32:
-        raise InputError(f"{who}({count}, size={size}): count must be >= 1 and size >= 32.")
+    counts(who, count=count)
+    counts(who, 32, size=size)
 
 
 def _photo(label: int, size: int, generator: Generator) -> tuple[Tensor, Tensor]:

@@ -6,7 +6,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal, TypeGuard
+from typing import Any, Literal
 
 import torch
 
@@ -100,7 +100,12 @@ def explain_frames(
     References:
         Dabkowski & Gal 2017, section 6: masks in real time, for video.
     """
-    _check_arguments(fps, smoothing, batch_size, prefetch, seed)
+    if fps is not None:
+        checks.numbers("explain_frames", "(0, inf)", fps=fps)
+    checks.numbers("explain_frames", "[0, 1)", smoothing=smoothing)
+    checks.counts("explain_frames", batch_size=batch_size)
+    checks.counts("explain_frames", 0, prefetch=prefetch)
+    checks.seed(seed, "explain_frames")
     black_box = as_black_box(model)
     found = trained_masker(black_box) if masker is None else as_masker(masker)
     if found is None:
@@ -240,22 +245,3 @@ def _which(label: int | str | None, black_box: BlackBox) -> int | Literal["first
     # the range is checked with the first logits: a bare module's classes are unknown before
     index = plain_label(label)
     return class_index_by_name(index, black_box) if isinstance(index, str) else index
-
-
-def _check_arguments(
-    fps: object, smoothing: object, batch_size: object, prefetch: object, seed: object
-) -> None:
-    if fps is not None and not (_is_real(fps) and 0 < fps < float("inf")):
-        raise InputError(f"explain_frames(fps={fps!r}): frames per second, > 0, or None for all.")
-    if not (_is_real(smoothing) and 0 <= smoothing < 1):
-        raise InputError(
-            f"explain_frames(smoothing={smoothing!r}): must be in [0, 1); 0 disables it."
-        )
-    for name, value, least in (("batch_size", batch_size, 1), ("prefetch", prefetch, 0)):
-        if type(value) is not int or value < least:
-            raise InputError(f"explain_frames({name}={value!r}): must be an integer >= {least}.")
-    checks.seed(seed, "explain_frames")
-
-
-def _is_real(value: object) -> TypeGuard[int | float]:
-    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -6,7 +6,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 from PIL import Image
 
-from saliencykit.core.errors import InputError
+from saliencykit.core.checks import one_of
 from saliencykit.visualization.heatmap import Array, draw_heatmap, in_gray
 
 Style: TypeAlias = Literal["outline", "heatmap", "kept"]
@@ -56,8 +56,7 @@ def draw_overlay(
         >>> draw_overlay(np.full((4, 6, 3), 0.5), mask).getpixel((5, 0))
         (128, 128, 128)
     """
-    if style not in STYLES:
-        raise InputError(f"style={style!r}: expected one of {', '.join(map(repr, STYLES))}.")
+    one_of("draw_overlay", STYLES, style=style)
     if style == "heatmap":
         return draw_heatmap(image, mask)
     if style == "kept":

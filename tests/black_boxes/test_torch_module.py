@@ -207,7 +207,7 @@ def test_a_wrong_size_says_which_one_is_right() -> None:
 def test_images_need_statistics() -> None:
     image = Image.fromarray(np.zeros((30, 40, 3), np.uint8))
     with pytest.raises(
-        InputError, match=r"Sequential are unknown. Write explain\(TorchBlackBox\(model, mean="
+        InputError, match=r"Sequential are unknown, .*Write explain\(TorchBlackBox\(model, mean="
     ):
         TorchBlackBox(small()).prepare(image)
     with pytest.raises(InputError, match="size=224"):

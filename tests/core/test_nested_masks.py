@@ -66,5 +66,5 @@ def test_each_image_may_have_areas_of_its_own():
 
 @pytest.mark.parametrize("area", [0, 1, -0.1, 1.5, float("nan"), True, "0.1"])
 def test_an_area_outside_of_0_and_1_is_refused(area):
-    with pytest.raises(InputError, match=r"fraction of the pixels in \(0, 1\)"):
+    with pytest.raises(InputError, match=r"takes a number in \(0, 1\)"):
         budget_masks(torch.zeros(1, 1, 2, 2), (area,))

@@ -68,9 +68,7 @@ def test_boxes(answer):
     assert answer.boxes(0.4)[0].tolist() == [2, 1, 7, 3]
     assert answer.boxes(0.8)[0].tolist() == [0, 0, 8, 6]
     for wrong in (0, -1, 1.5, float("nan")):
-        with pytest.raises(
-            InputError, match=r"boxes\(threshold=.*\): a threshold must be in \(0, 1\]"
-        ):
+        with pytest.raises(InputError, match=r"boxes\(threshold=.*\) takes a number in \(0, 1\]"):
             answer.boxes(wrong)
 
 

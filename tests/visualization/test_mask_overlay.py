@@ -33,7 +33,7 @@ def test_what_the_mask_keeps_is_shown_on_plain_gray() -> None:
 
 
 def test_an_unknown_style_is_refused() -> None:
-    with pytest.raises(InputError, match="expected one of 'outline', 'heatmap', 'kept'"):
+    with pytest.raises(InputError, match="takes 'outline' or 'heatmap' or 'kept'"):
         draw_overlay(np.zeros((4, 4, 3)), np.zeros((4, 4)), style="jet")
 
 

@@ -180,7 +180,7 @@ def test_bad_options(pixels):
         ({"max_batch_size": 0}, "max_batch_size must be >= 1"),
         ({"features": 3}, "features must be a function"),
         ({"class_names": ["a"]}, "has 3 classes, and 1 class_names"),
-        ({"layout": "HWC"}, "layout must be one of"),
+        ({"layout": "HWC"}, "takes 'NCHW' or"),
     ]:
         with pytest.raises(InputError, match=words):
             SklearnBlackBox(estimator, **options)

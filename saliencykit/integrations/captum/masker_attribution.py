@@ -1,7 +1,7 @@
 """MaskerAttribution: any masker as an attribution method of Captum."""
 
 from collections.abc import Callable, Iterable
-from typing import Any, final
+from typing import Any, final, get_args
 
 import torch
 from torch import Generator, Tensor
@@ -28,7 +28,7 @@ from saliencykit.integrations.captum.forward import (
 )
 from saliencykit.integrations.captum.image_inputs import as_tuple, expanded, images_of
 from saliencykit.integrations.captum.targets import labels_of
-from saliencykit.integrations.masker_values import Values, check_values, values_of
+from saliencykit.integrations.masker_values import Values, values_of
 from saliencykit.registry.coerce import as_masker
 
 try:
@@ -102,7 +102,7 @@ class MaskerAttribution(PerturbationAttribution):  # type: ignore[misc]
     ) -> None:
         super().__init__(forward_func)
         self.masker = as_masker(masker)
-        check_values(values, _WHO)
+        checks.one_of(_WHO, get_args(Values), values=values)
         if not callable(forward_func):
             raise InputError(f"{_WHO} takes a model or a function; got {forward_func!r}.")
         checks.seed(seed, _WHO)
@@ -149,10 +149,7 @@ class MaskerAttribution(PerturbationAttribution):  # type: ignore[misc]
             GradientError: The masker needs gradients and the model is query-only.
         """
         given, limit = images_of(inputs), perturbations_per_eval
-        if not (limit is None or (isinstance(limit, int) and limit >= 1)):
-            raise InputError(
-                f"{_WHO}.attribute: perturbations_per_eval must be >= 1 or None; got {limit!r}."
-            )
+        checks.counts(f"{_WHO}.attribute", perturbations_per_eval=limit)
         with rng.isolated(given.device), torch.no_grad():
             images = raw_pixels(given.detach().clone(), self.statistics)
             fill = features = None

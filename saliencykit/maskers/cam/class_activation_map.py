@@ -80,6 +80,7 @@ class ClassActivationMap(Masker):
 
     def __post_init__(self) -> None:
         """Check the names and the scales."""
+        super().__post_init__()
         if not _all_are(
             self.layer_names, lambda name: name is None or (isinstance(name, str) and name)
         ):

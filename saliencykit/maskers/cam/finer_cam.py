@@ -1,11 +1,10 @@
 """Finer-CAM: Grad-CAM of what tells a class from similar ones."""
 
 from dataclasses import dataclass
-from typing import final
+from typing import Annotated, final
 
 from torch import Tensor
 
-from saliencykit.core.checks import numbers, whole_numbers
 from saliencykit.core.types import Labels, Logits, PerImage
 from saliencykit.maskers.cam.gradient_weighting import GradientWeighting
 
@@ -39,14 +38,8 @@ class FinerCam(GradientWeighting):
         Explanation", section 3.
     """
 
-    gamma: float = 0.6
-    references: int = 3
-
-    def __post_init__(self) -> None:
-        """Check the arguments."""
-        super().__post_init__()
-        numbers(self, "[0, inf)", "gamma")
-        whole_numbers(self, "references")
+    gamma: Annotated[float, "[0, inf)"] = 0.6
+    references: Annotated[int, "[1, inf)"] = 3
 
     def score(self, logits: Logits, labels: Labels) -> PerImage:
         """The label's logit minus `gamma` times the mean of the nearest ones, (B,)."""

@@ -2,14 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import Annotated, final
 
 import torch
 from torch import Tensor
 
 from saliencykit.alternatives.constant import Constant
 from saliencykit.core.alternative import Alternative
-from saliencykit.core.checks import instance, whole_numbers
 from saliencykit.core.map_placement import place_maps
 from saliencykit.core.types import Mask
 from saliencykit.maskers.cam.class_activation_map import ROUNDING, ClassActivationMap, LayerInput
@@ -63,14 +62,8 @@ class ScoreCam(ClassActivationMap):
         Networks", section 3, equations 8 to 10, and algorithm 1.
     """
 
-    channels: int | None = None
+    channels: Annotated[int | None, "[1, inf)"] = None
     alternative: Alternative = _BASELINE
-
-    def __post_init__(self) -> None:
-        """Check the arguments."""
-        super().__post_init__()
-        whole_numbers(self, "channels")
-        instance(self, "alternative", Alternative, "Blur()")
 
     def layer_map(self, layer: LayerInput) -> tuple[Tensor, Tensor]:
         """The sum of the channels, weighted by the softmax of the logits under them."""

@@ -2,14 +2,14 @@
 
 from dataclasses import dataclass
 from math import log
-from typing import ClassVar, final
+from typing import Annotated, ClassVar, final
 
 import torch
 from torch import Generator
 
 from saliencykit.alternatives.blur import gaussian_blur
 from saliencykit.core.black_box import BlackBox
-from saliencykit.core.checks import instance, name_of, numbers
+from saliencykit.core.checks import name_of
 from saliencykit.core.errors import InputError
 from saliencykit.core.map_placement import place_maps
 from saliencykit.core.masker import Masker
@@ -88,14 +88,13 @@ class ExcitationBackprop(Masker):
 
     contrastive: bool = False
     layer: str | None = None
-    blur: float = 0.0
+    blur: Annotated[float, "[0, inf)"] = 0.0
 
     needs_gradient: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         """Check the arguments."""
-        instance(self, "contrastive", bool, "True")
-        numbers(self, "[0, inf)", "blur")
+        super().__post_init__()
         if self.layer is not None and not (isinstance(self.layer, str) and self.layer):
             raise InputError(
                 f"ExcitationBackprop(layer={self.layer!r}): expected the dotted name of a layer, "

@@ -1,13 +1,13 @@
 """Feedback: a gradient through the network after neurons that do not help the class are closed."""
 
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, final
+from typing import Annotated, Any, ClassVar, final
 
 import torch
 from torch import Generator, Tensor
 
 from saliencykit.core.black_box import BlackBox
-from saliencykit.core.checks import name_of, numbers, whole_numbers
+from saliencykit.core.checks import name_of
 from saliencykit.core.errors import InputError
 from saliencykit.core.masker import Masker
 from saliencykit.core.masker_output import MaskerOutput
@@ -83,18 +83,12 @@ class Feedback(Masker):
         Convolutional Networks", section 3.1.
     """
 
-    iterations: int = 10
-    neuron_cost: float = 0.0
-    tolerance: float = 0.001
-    batch_size: int | None = None
+    iterations: Annotated[int, "[1, inf)"] = 10
+    neuron_cost: Annotated[float, "[0, inf)"] = 0.0
+    tolerance: Annotated[float, "[0, 1)"] = 0.001
+    batch_size: Annotated[int | None, "[1, inf)"] = None
 
     needs_gradient: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        """Check the numbers."""
-        whole_numbers(self, "iterations", "batch_size")
-        numbers(self, "[0, inf)", "neuron_cost")
-        numbers(self, "[0, 1)", "tolerance")
 
     def mask(
         self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator

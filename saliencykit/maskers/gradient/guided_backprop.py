@@ -1,12 +1,12 @@
 """Guided backpropagation, deconvolution and guided Grad-CAM: a modified gradient at every ReLU."""
 
 from dataclasses import dataclass
-from typing import final, get_args
+from typing import final
 
 from torch import Generator, Tensor
 
 from saliencykit.core.black_box import BlackBox
-from saliencykit.core.checks import choices, name_of
+from saliencykit.core.checks import name_of
 from saliencykit.core.errors import InputError
 from saliencykit.core.map_placement import place_maps
 from saliencykit.core.types import Images, Labels, Logits
@@ -65,11 +65,6 @@ class RectifiedGradient(PixelAttribution):
     """
 
     rule: ReluRule = "guided"
-
-    def __post_init__(self) -> None:
-        """Check the arguments."""
-        super().__post_init__()
-        choices(self, "rule", get_args(ReluRule))
 
     def attribution(
         self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator

@@ -1,7 +1,7 @@
 """Gradient maskers: the gradient, input x gradient, integrated gradients and SmoothGrad."""
 
 from dataclasses import dataclass, field
-from typing import ClassVar, final
+from typing import Annotated, ClassVar, final
 
 import numpy as np
 import torch
@@ -9,7 +9,7 @@ from torch import Generator, Tensor
 
 from saliencykit.core import rng
 from saliencykit.core.black_box import BlackBox
-from saliencykit.core.checks import instance, name_of, numbers, whole_numbers
+from saliencykit.core.checks import name_of
 from saliencykit.core.masker import Masker
 from saliencykit.core.masker_output import MaskerOutput
 from saliencykit.core.query_batches import in_batches
@@ -124,14 +124,9 @@ class IntegratedGradients(PixelAttribution):
         Sundararajan et al. 2017, "Axiomatic Attribution for Deep Networks", sections 3 and 5.
     """
 
-    steps: int = 50
+    steps: Annotated[int, "[1, inf)"] = 50
     sign: Sign = "positive"
     channels: Channels = "sum"
-
-    def __post_init__(self) -> None:
-        """Check the arguments."""
-        super().__post_init__()
-        whole_numbers(self, "steps")
 
     def evaluations(self, black_box: BlackBox, images: Images) -> int:
         """One for each step."""
@@ -183,17 +178,11 @@ class SmoothGrad(Masker):
         Smilkov et al. 2017, "SmoothGrad", section 3.
     """
 
-    samples: int = 50
-    noise: float = 0.15
+    samples: Annotated[int, "[1, inf)"] = 50
+    noise: Annotated[float, "(0, inf)"] = 0.15
     method: PixelAttribution = field(default_factory=Gradient)
 
     needs_gradient: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        """Check the arguments."""
-        whole_numbers(self, "samples")
-        numbers(self, "(0, inf)", "noise")
-        instance(self, "method", PixelAttribution, "Gradient()")
 
     def evaluations(self, black_box: BlackBox, images: Images) -> int | None:
         """As many as the averaged method takes, for each sample."""

@@ -3,13 +3,13 @@
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Literal, TypeAlias, get_args
+from typing import ClassVar, Literal, TypeAlias
 
 import torch
 from torch import Generator, Tensor
 
 from saliencykit.core.black_box import BlackBox
-from saliencykit.core.checks import choices, finite_rows
+from saliencykit.core.checks import finite_rows
 from saliencykit.core.errors import ContractError, GradientError
 from saliencykit.core.masker import Masker
 from saliencykit.core.masker_output import MaskerOutput
@@ -49,11 +49,6 @@ class PixelAttribution(Masker):
     channels: Channels = "max"
 
     needs_gradient: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        """Check the rules."""
-        choices(self, "sign", get_args(Sign))
-        choices(self, "channels", get_args(Channels))
 
     @abstractmethod
     def attribution(

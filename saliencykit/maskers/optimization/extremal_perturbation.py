@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar, Literal, final, get_args
+from typing import Annotated, ClassVar, Literal, final
 
 import torch
 from torch import Generator, Tensor
@@ -10,7 +10,6 @@ from torch import Generator, Tensor
 from saliencykit.alternatives.blur import gaussian_blur
 from saliencykit.alternatives.blur_pyramid import BlurPyramid, between
 from saliencykit.core.black_box import BlackBox
-from saliencykit.core.checks import choices, instance, numbers, whole_numbers
 from saliencykit.core.errors import InputError
 from saliencykit.core.map_placement import resize_maps
 from saliencykit.core.masker import Masker
@@ -96,29 +95,25 @@ class ExtremalPerturbation(Masker):
     """
 
     areas: tuple[float, ...] | float = (0.05, 0.1, 0.2, 0.4)
-    steps: int = 100
+    steps: Annotated[int, "[1, inf)"] = 100
     variant: Variant = "preserve"
-    grid_size: int = 32
-    width: float = 21 / 224
+    grid_size: Annotated[int, "[1, inf)"] = 32
+    width: Annotated[float, "(0, inf)"] = 21 / 224
     alternative: BlurPyramid = _BLURS
-    smoothing: float = 0.09
-    batch_size: int | None = None
+    smoothing: Annotated[float, "[0, 1)"] = 0.09
+    batch_size: Annotated[int | None, "[1, inf)"] = None
 
     needs_gradient: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         """Check the arguments."""
+        super().__post_init__()
         who, areas = "ExtremalPerturbation", self._areas
         if not isinstance(areas, tuple) or not areas or not all(0 < area < 1 for area in areas):
             raise InputError(
                 f"{who}(areas={self.areas!r}): expected a tuple of fractions of the image in "
                 "(0, 1), such as (0.1,)."
             )
-        choices(self, "variant", get_args(Variant))
-        whole_numbers(self, "steps", "grid_size", "batch_size")
-        numbers(self, "(0, inf)", "width")
-        numbers(self, "[0, 1)", "smoothing")
-        instance(self, "alternative", BlurPyramid, "BlurPyramid(); iterative takes any alternative")
 
     @property
     def _areas(self) -> tuple[float, ...]:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from functools import partial
-from typing import ClassVar, final
+from typing import Annotated, ClassVar, final
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +14,6 @@ from saliencykit.alternatives.noise import Noise
 from saliencykit.core import rng
 from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
-from saliencykit.core.checks import instance, numbers, whole_numbers
 from saliencykit.core.errors import InputError
 from saliencykit.core.masker import Masker
 from saliencykit.core.masker_output import MaskerOutput
@@ -110,35 +109,30 @@ class Iterative(Masker):
     """
 
     objective: Objective = field(default_factory=keep_and_drop)
-    steps: int = 50
-    grid_size: int = 7
-    lr: float = 0.1
+    steps: Annotated[int, "[1, inf)"] = 50
+    grid_size: Annotated[int, "[1, inf)"] = 7
+    lr: Annotated[float, "(0, inf)"] = 0.1
     areas: tuple[float, float] = (0.05, 0.5)
-    edge_width: float = 0.3
+    edge_width: Annotated[float, "(0, inf)"] = 0.3
     alternative: Alternative = _FILLS
-    fills_per_step: int = 1
-    jitter: float = 0.07
-    tolerance: float = 0.01
-    patience: int = 10
+    fills_per_step: Annotated[int, "[1, inf)"] = 1
+    jitter: Annotated[float, "[0, 0.5)"] = 0.07
+    tolerance: Annotated[float, "[0, 1)"] = 0.01
+    patience: Annotated[int, "[1, inf)"] = 10
     start: Masker = field(default_factory=Cam)
-    batch_size: int | None = None
+    batch_size: Annotated[int | None, "[1, inf)"] = None
 
     needs_gradient: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         """Check the arguments."""
+        super().__post_init__()
         if not isinstance(self.objective, Objective):
             raise InputError(
                 f"Iterative(objective={self.objective!r}): expected an Objective, such as "
                 "saliencykit.terms.presets.paper_mean(); a name works in a text: "
                 "masker='iterative:objective=paper-mean'."
             )
-        instance(self, "alternative", Alternative, "Blur()")
-        instance(self, "start", Masker, "Cam()")
-        whole_numbers(self, "steps", "grid_size", "fills_per_step", "patience", "batch_size")
-        numbers(self, "(0, inf)", "lr", "edge_width")
-        numbers(self, "[0, 0.5)", "jitter")
-        numbers(self, "[0, 1)", "tolerance")
         if len(self.areas) != 2 or not 0 < self.areas[0] <= self.areas[1] < 1:
             raise InputError(
                 f"Iterative(areas={self.areas}): expected the smallest and the largest area, 0 < a "

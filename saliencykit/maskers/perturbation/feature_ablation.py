@@ -11,7 +11,7 @@ from torch import Generator, Tensor
 from saliencykit.alternatives.constant import Constant
 from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
-from saliencykit.core.checks import instance, name_of
+from saliencykit.core.checks import name_of
 from saliencykit.core.errors import InputError
 from saliencykit.core.masker import Masker
 from saliencykit.core.masker_output import MaskerOutput
@@ -71,6 +71,7 @@ class FeatureAblation(Masker):
 
     def __post_init__(self) -> None:
         """Check the arguments."""
+        super().__post_init__()
         if self.regions is not None:
             _region_maps(self.regions)
         grid = self._grid
@@ -79,7 +80,6 @@ class FeatureAblation(Masker):
                 f"FeatureAblation(grid_size={self.grid_size!r}): expected an integer >= 1, or two "
                 "of them, (rows, columns)."
             )
-        instance(self, "alternative", Alternative, "Blur()")
 
     def __eq__(self, other: object) -> bool:
         """The same regions, by value, and the same settings."""

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from math import ceil
-from typing import final
+from typing import Annotated, final
 
 import numpy as np
 import torch
@@ -11,7 +11,6 @@ from torch import Generator, Tensor
 from saliencykit.alternatives.constant import Constant
 from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
-from saliencykit.core.checks import instance, numbers
 from saliencykit.core.errors import InputError
 from saliencykit.core.masker import Masker
 from saliencykit.core.masker_output import MaskerOutput
@@ -66,14 +65,9 @@ class Occlusion(Masker):
         CNNs", section 3.1.
     """
 
-    window: float = 1 / 7
-    stride: float = 1 / 28
+    window: Annotated[float, "(0, inf)"] = 1 / 7
+    stride: Annotated[float, "(0, inf)"] = 1 / 28
     alternative: Alternative = _MEAN
-
-    def __post_init__(self) -> None:
-        """Check the arguments."""
-        numbers(self, "(0, inf)", "window", "stride")
-        instance(self, "alternative", Alternative, "Blur()")
 
     def evaluations(self, black_box: BlackBox, images: Images) -> int | None:
         """One for each window and the whole image; of a torch module only parts are computed."""

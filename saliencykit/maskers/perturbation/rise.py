@@ -3,7 +3,7 @@
 import math
 import warnings
 from dataclasses import dataclass, replace
-from typing import Any, Literal, final, get_args
+from typing import Annotated, Any, Literal, final
 
 import torch
 from torch import Generator
@@ -11,7 +11,6 @@ from torch import Generator
 from saliencykit.alternatives.constant import Constant
 from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
-from saliencykit.core.checks import choices, instance, numbers, whole_numbers
 from saliencykit.core.errors import InputError, ReliabilityWarning
 from saliencykit.core.masker import Masker
 from saliencykit.core.masker_output import MaskerOutput
@@ -87,23 +86,18 @@ class Rise(Masker):
         Petsiuk et al. 2018, "RISE", section 3, equations 6 and 7, and 3.2 for the masks.
     """
 
-    samples: int = 1000
-    grid_size: int = 7
-    keep_prob: float = 0.5
+    samples: Annotated[int, "[2, inf)"] = 1000
+    grid_size: Annotated[int, "[1, inf)"] = 7
+    keep_prob: Annotated[float, "(0, 1)"] = 0.5
     alternative: Alternative = _BASELINE
-    target_correlation: float | None = None
+    target_correlation: Annotated[float | None, "(0, 1)"] = None
     sampling: Sampling = "antithetic"
     estimate: Estimate = "linear"
     sharpen: Masker | None = None
 
     def __post_init__(self) -> None:
         """Check the arguments."""
-        whole_numbers(self, "samples", least=2)
-        whole_numbers(self, "grid_size")
-        instance(self, "alternative", Alternative, "Blur()")
-        numbers(self, "(0, 1)", "keep_prob", "target_correlation")
-        choices(self, "sampling", get_args(Sampling))
-        choices(self, "estimate", get_args(Estimate))
+        super().__post_init__()
         if self.sharpen is not None and not hasattr(self.sharpen, "evidence"):
             raise InputError(
                 f"Rise(sharpen={self.sharpen!r}): expected a masker that takes the map of another "

@@ -6,7 +6,7 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from saliencykit.core import rng
+from saliencykit.core import checks, rng
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import InputError
 from saliencykit.core.types import Images, Labels, Mask, PerImage
@@ -129,8 +129,7 @@ def masking_network(
     height, width = images.shape[2:]
     if mask_stride is None:
         mask_stride = default_stride((height, width))
-    if mask_stride < 1:
-        raise InputError(f"masking_network(mask_stride={mask_stride}): expected >= 1.")
+    checks.counts("masking_network", mask_stride=mask_stride)
     side = (-(-height // mask_stride), -(-width // mask_stride))
     if labels is None:
         with torch.no_grad():

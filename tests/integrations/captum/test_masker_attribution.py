@@ -410,7 +410,7 @@ def test_bad_arguments_are_refused(wrong, says):
         ({"target": 4}, "outside of outputs"),
         ({"target": (1, 0)}, "names no output"),
         ({"target": [0, 1]}, "2 targets for 3 rows"),
-        ({"perturbations_per_eval": 0}, "perturbations_per_eval must be >= 1"),
+        ({"perturbations_per_eval": 0}, "perturbations_per_eval=0. takes a whole number >= 1"),
         (
             {"feature_mask": torch.zeros(16, 4)},
             r"feature_mask=\.\.\.\): shape \(16, 4\) does not fit",

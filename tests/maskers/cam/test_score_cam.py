@@ -179,7 +179,7 @@ def test_a_black_box_without_submodules_is_refused_with_advice(black_box, exampl
     [
         ({"channels": 0}, "channels=0"),
         ({"channels": 2.5}, "channels"),
-        ({"alternative": 0.5}, "takes Alternative, such as Blur"),
+        ({"alternative": 0.5}, "takes Alternative, such as Constant"),
     ],
 )
 def test_bad_arguments_are_refused_at_once(wrong, says):

@@ -160,7 +160,7 @@ def test_black_boxes_without_layers_or_gradients_are_refused(black_box, examples
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"contrastive": 1}, "takes bool, such as True"),
+        ({"contrastive": 1}, "takes True or False"),
         ({"layer": 3}, "dotted name"),
         ({"layer": ""}, "name"),
     ],

@@ -153,7 +153,7 @@ def test_a_grid_finer_than_the_image_has_one_cell_per_pixel():
             r"got torch.int64 of shape \(2, 3, 4, 4\)",
         ),
         ({"regions": [[0, 1]]}, "got list"),
-        ({"alternative": 0.5}, "takes Alternative, such as Blur"),
+        ({"alternative": 0.5}, "takes Alternative, such as Constant"),
     ],
 )
 def test_bad_arguments_are_refused_at_once(wrong, says):

@@ -260,7 +260,7 @@ def test_one_query_per_window_and_one_for_the_image():
         ({"window": 0}, "window=0"),
         ({"stride": -1}, "stride=-1"),
         ({"window": float("nan")}, "window"),
-        ({"alternative": 0.5}, "takes Alternative, such as Blur"),
+        ({"alternative": 0.5}, "takes Alternative, such as Constant"),
     ],
 )
 def test_bad_arguments_are_refused_at_once(wrong, says):

@@ -345,7 +345,7 @@ def test_a_query_only_black_box_is_queried_once_per_mask_in_batches_up_to_max_ba
         ({"grid_size": 0}, "grid_size=0"),
         ({"keep_prob": 1.0}, "keep_prob=1.0"),
         ({"keep_prob": float("nan")}, "keep_prob=nan"),
-        ({"alternative": "blur"}, "takes Alternative, such as Blur"),
+        ({"alternative": "blur"}, "takes Alternative, such as Constant"),
         ({"target_correlation": 1.0}, "target_correlation=1.0"),
         ({"sampling": "sobol"}, "'antithetic' or 'random'"),
         ({"estimate": "median"}, "'linear' or 'mean'"),

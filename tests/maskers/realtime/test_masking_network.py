@@ -257,7 +257,7 @@ def test_parts_can_be_replaced():
 def test_bad_arguments_are_refused():
     black_box = Counting(PlantedEvidence())
     images, labels = black_box.black_box.examples(2, generator=seeded())
-    with pytest.raises(InputError, match="expected >= 1"):
+    with pytest.raises(InputError, match="whole number >= 1"):
         masking_network(black_box, images, mask_stride=0)
     with pytest.raises(InputError, match="does not expose a torch module"):
         masking_network(black_box, images, encoder="trunk")
