@@ -94,7 +94,8 @@ class Universal(Masker):
     a class that the classifier sees less than its top class counts less.
 
     Good where a mask is wanted now and no masker was trained for this model. Prediction and mask
-    take 1.15 times as long as the prediction of MobileNetV2 alone, 1.6 times its optimized copy's.
+    take 1.0 to 1.2 times as long as the prediction of MobileNetV2 alone, 1.6 times its optimized
+    copy's.
     A masker trained for the model is better.
 
     Args:
