@@ -9,7 +9,7 @@ from saliencykit.cli.console import console, print_table, say
 from saliencykit.evaluation.score_summary import PairedDifference, ScoreSummary
 from saliencykit.visualization.html_page import number
 
-_CELL_WIDTH = 21  # `-0.123 -0.456 -0.789` and a gap
+_CELL_WIDTH = 24  # `-0.123 [-0.456, -0.789]` and a gap
 _MASKER_WIDTH = 30
 _MAX_REASONS = 5
 
@@ -100,7 +100,7 @@ def _mean(summary: ScoreSummary, most: int) -> str:
         return "-"
     text = number(summary.mean)
     if summary.low == summary.low:
-        text += f" [dim]{number(summary.low)} {number(summary.high)}[/dim]"
+        text += _interval(number(summary.low), number(summary.high))
     return text if summary.n == most else f"{text} [dim]n={summary.n}[/dim]"
 
 
@@ -112,4 +112,8 @@ def _difference(each: PairedDifference) -> str:
         return text
     if each.low > 0 or each.high < 0:
         text = f"[bold]{text}[/bold]"
-    return f"{text} [dim]{each.low:+.3g} {each.high:+.3g}[/dim]"
+    return text + _interval(f"{each.low:+.3g}", f"{each.high:+.3g}")
+
+
+def _interval(low: str, high: str) -> str:
+    return f" [dim]\\[{low}, {high}][/dim]"

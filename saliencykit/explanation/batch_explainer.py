@@ -58,8 +58,8 @@ class BatchExplainer(BatchFunction):
         classes: The data set's class names and their indices in the model, where these are not the
             model's own names.
         pixel_range: As for `explain`.
-        verify: Query the model with the mask kept, with it replaced, and with all pixels replaced: three
-            more passes.
+        verify: Query the model with the mask kept, with it replaced, and with all pixels replaced:
+            three more passes.
         seed: Random seed, >= 0.
         batch_size: Images that go through the model together, >= 1; batches may be larger.
 

@@ -84,8 +84,8 @@ def explain_dataset(
             class. None: the class that the data set gives, or the top class where it gives none.
         sufficient: As for `explain`; the rows have the area and the probability of the region.
         destroying: As for `explain`.
-        verify: Query the model with the mask kept, with it replaced, and with all pixels replaced: three
-            more passes.
+        verify: Query the model with the mask kept, with it replaced, and with all pixels replaced:
+            three more passes.
         pixel_range: As for `explain`.
         repeats: As for `explain`.
         seed: Random seed, >= 0.

@@ -13,7 +13,8 @@ WITHOUT_LAYERS = (
 )
 """What to use where a model's layers cannot be read."""
 _OWN_ENCODER = (
-    "a network with an encoder of its own: fit(..., encoder='own') or encoder='timm:resnet50'"
+    "a network with an encoder of its own: fit(..., encoder='own') or encoder='timm:resnet50'; or, "
+    "if it was trained on a surrogate, masker='on-surrogate:SURROGATE,masker=FILE'"
 )
 
 

@@ -43,5 +43,5 @@ def test_a_narrow_terminal_gets_several_tables(shown):
 
 def test_a_comparison_has_differences_and_intervals(shown):
     text = shown(120, print_comparison, SCORES, "a", SCORES.compare("a"))
-    assert "+1 +1 +1" in text
+    assert "+1 [+1, +1]" in text
     assert "each minus 'a'" in text

@@ -420,8 +420,8 @@ def test_never_more_images_than_the_budget(server, limit, cached, tmp_path):
     black_box = black_box_of(server, max_queries=limit, cache=tmp_path if cached else None)
     with pytest.raises(
         InputError,
-        match=rf"max_queries={limit} images may be sent, \d+ were, and the next request has \d+\. (With "
-        r"cache=|.* are kept)",
+        match=rf"max_queries={limit} images may be sent, \d+ were, and the next request has \d+\. "
+        r"(With cache=|.* are kept)",
     ):
         map_of(black_box)
     assert black_box.sent == server.images <= limit

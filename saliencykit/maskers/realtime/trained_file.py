@@ -14,7 +14,7 @@ from saliencykit.networks.model_fingerprint import count_values, fingerprint
 @final
 @dataclass(frozen=True)
 class TrainedFile(TrainedMaskerFactory):
-    """A factory of RealTimeMaskers that knows which black box its file was trained for.
+    """A masker in a file, trained for one model and used by default where that is explained.
 
     Args:
         path: The safetensors file.
