@@ -59,7 +59,7 @@ def listed(dotted):
             thing = getattr(thing, part)
         break
     if not inspect.ismodule(thing):
-        return [thing]
+        return [thing] if is_code(thing) else []
     return [
         v
         for n, v in vars(thing).items()

@@ -72,7 +72,7 @@ def _rule(hint: Any, field: "Field[Any]") -> tuple[Callable[[Any], bool], str] |
     if kinds == [bool]:
         return lambda v: isinstance(v, bool), "True or False"
     kind = kinds[0]
-    if len(kinds) > 1 or not isinstance(kind, type) or not issubclass(kind, ABC):
+    if len(kinds) > 1 or ABC not in getattr(kind, "__mro__", ()):
         return None
     default = field.default if field.default_factory is MISSING else field.default_factory()
     such_as = "" if default in (None, MISSING) else f", such as {default!r}"

@@ -100,15 +100,16 @@ def one_of(who: str, allowed: Sequence[object], **values: object) -> None:
 
     Args:
         who: The function.
-        allowed: The values.
+        allowed: The values; None, for an argument that is left out, is not named.
         values: The arguments, by name.
 
     Example:
         >>> one_of("explain", ("auto", "raw"), inputs="raw")
     """
+    words = " or ".join(repr(value) for value in allowed if value is not None)
     for name, value in values.items():
         if value not in allowed:
-            raise InputError(f"{who}({name}={value!r}) takes {' or '.join(map(repr, allowed))}.")
+            raise InputError(f"{who}({name}={value!r}) takes {words}.")
 
 
 def in_interval(value: object, interval: str) -> bool:

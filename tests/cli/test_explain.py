@@ -81,7 +81,7 @@ def test_a_budget_and_searches_are_in_the_rows(command):
         (("photos", "--label", "1", "--label", "2"), "are for image files"),
         (("photos", "--regions", "2"), "are for image files"),
         (("photos", "--refine", "9"), "'iterative:steps=9,start=(cam)'"),
-        (("--budget", "10"), "such as 0.1"),
+        (("--budget", "10"), "a number in (0, 1)"),
     ],
 )
 def test_what_cannot_be_contrasted_or_repeated_is_one_line(command, tmp_path, options, says):

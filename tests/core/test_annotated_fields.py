@@ -70,3 +70,16 @@ def test_a_field_whose_annotation_cannot_be_read_is_left_out_and_the_others_are_
     check_fields(Half())
     with pytest.raises(InputError, match=r"Half\(share=2\) takes a number in \(0, 1\)"):
         check_fields(Half(share=2))
+
+
+def test_a_class_that_another_package_calls_abstract_is_not_checked():
+    class Wide(ABC):  # noqa: B024
+        pass
+
+    Wide.register(int)
+
+    @dataclass
+    class Counted:
+        classes: int = 1
+
+    check_fields(Counted(classes="many"))

@@ -456,7 +456,7 @@ def test_mistakes_are_named_before_anything_is_computed(black_box, pairs, tmp_pa
         ({"max_images": 0}, "max_images=0"),
         ({"num_workers": -2}, "num_workers=-2"),
         ({"map_dtype": "int4"}, "takes 'uint8' or 'float16'"),
-        ({"format": "csv"}, "one of jsonl, parquet"),
+        ({"format": "csv"}, "takes 'jsonl' or 'parquet'"),
         ({"label": 9}, "class 9 is outside"),
     ):
         with pytest.raises(InputError, match=words):

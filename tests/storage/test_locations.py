@@ -94,7 +94,7 @@ def test_a_run_on_a_store_is_that_of_a_disk(form, images, store, tmp_path):
     names = [path.name for path in (store / "run").iterdir()]
     assert sorted(names) == ["blocks", "manifest.json", "overlays", "table.csv", "threads.txt"]
     page = write_report(SavedExplanations.load(run), f"{run}/page.html")
-    assert "The first images" in page.read_text()
+    assert "of the images</h2>" in page.read_text()
 
 
 def test_runs_data_and_maskers_on_other_stores(elsewhere, images, tmp_path):
