@@ -14,6 +14,7 @@ from saliencykit.core.types import Images, Labels, Logits, PerImage
 from saliencykit.maskers.universal.sharpening_network import cell_similarity
 from saliencykit.networks.classifier_head import ClassifierHead, pooled_classifier_head
 from saliencykit.networks.feature_map import FeatureMap
+from saliencykit.networks.feature_pyramid import last_outermost
 from saliencykit.networks.image_response import noise_like
 from saliencykit.networks.layer_activations import read_feature_maps
 from saliencykit.networks.map_layout import feature_maps_in
@@ -146,9 +147,7 @@ def _nearest(maps: Sequence[FeatureMap], side: int, stride: int) -> FeatureMap |
     if not near:
         return None
     best = min(near, key=lambda each: abs(side / each.side[0] - stride)).side
-    alike = [each for each in near if each.side == best]
-    outermost = min(each.name.count(".") for each in alike)
-    return [each for each in alike if each.name.count(".") == outermost][-1]
+    return last_outermost([each for each in near if each.side == best])
 
 
 def cells_of(side: Sequence[int]) -> tuple[int, int]:
