@@ -1,7 +1,7 @@
 """calibrate(): how large must a region be, so that it keeps the decision on new images too?"""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, final
 
 import torch
@@ -16,6 +16,7 @@ from saliencykit.core.masker import Masker
 from saliencykit.core.masker_output import MaskerOutput, ranked
 from saliencykit.core.metric import Sample
 from saliencykit.core.output import probability
+from saliencykit.data.batches import make_batches
 from saliencykit.data.dataset import Dataset
 from saliencykit.maskers.certificate import (
     AREAS,
@@ -68,7 +69,8 @@ def calibrate(
         keep: The share of p(class) that a region has to keep, in (0, 1).
         level: How often it does, in (0, 1), over the draw of both calibration and new images.
         alternative: What replaces the pixels. The guarantee holds under this alternative.
-        max_images: At most this many images.
+        max_images: At most this many images, evenly spaced, so that each subfolder has its share;
+            the first ones where the length is unknown.
         batch_size: Images explained at once, >= 1.
         seed: Random seed.
         on_progress: Called with the number of finished images and the total, None if unknown.
@@ -108,15 +110,18 @@ def calibrate(
         )
     chosen = chosen.bound_to(black_box)
     fill = as_alternative(alternative).for_black_box(black_box)
-    source = Dataset.open(images, black_box, use_labels=False, max_images=max_images)
+    checks.counts("calibrate", max_images=max_images)
+    source = Dataset.open(images, black_box, use_labels=False)
+    spaced = (replace(each, index=i) for i, each in enumerate(source.evenly_spaced(max_images)))
+    counts = [count for count in (source.count, max_images) if count is not None]
     measure = _Measurement(black_box, chosen, fill, keep, seed)
     with rng.isolated(black_box.device):
         rows: list[_Row] = []
-        for batch in source.batches(batch_size):
+        for batch in make_batches(spaced, black_box, batch_size):
             if batch.sample is not None:
                 rows += measure.rows(batch.sample)
             if on_progress is not None:
-                on_progress(batch.indices[-1] + 1, source.count)
+                on_progress(batch.indices[-1] + 1, min(counts, default=None))
     certificate = _certificate(rows, keep, level, repr(fill), fingerprint(black_box))
     return Certified(
         masker=chosen, certificate=certificate, text=masker if isinstance(masker, str) else None

@@ -222,9 +222,17 @@ def _print(rows: list[dict[str, Any]], seconds: float, answer: "workflows.Explan
         "with it removed; area: fraction of pixels in the mask",
         dim=True,
     )
+    of_several = len({row["image"] for row in rows}) > 1
+
+    def name_of(row: Mapping[str, Any]) -> str:
+        image, label = Path(row["image"]).name, row["name"].split(",")[0]
+        several = sum(other["image"] == row["image"] for other in rows) > 1
+        return escape(
+            f"{image}, {label}" if several and of_several else label if several else image
+        )
+
     for verdict in dict.fromkeys(row["verdict"] for row in rows if "verdict" in row):
-        same = [row for row in rows if row["verdict"] == verdict]
-        names = dict.fromkeys(Path(row["image"]).name for row in same)
+        names = dict.fromkeys(name_of(row) for row in rows if row["verdict"] == verdict)
         trial = (f"{name} {number(rows[0][name], scores)}" for name in ("kept", "dropped"))
         say(f"{', '.join(trial if len(rows) == 1 else names)}: {verdict.words}")
     for index, row in enumerate(rows):

@@ -151,7 +151,7 @@ def print_summary(summary: "workflows.Summary", *, scores: bool = False) -> None
     if count:
         wrong = ", ".join(f"{row.name} ({row.predicted_text})" for row in some[:_FEW])
         wrong += f" and {count - _FEW} more" if count > _FEW else ""
-        say(f"{count} where the model predicts another class: {escape(wrong)}; see table.csv")
+        say(f"{count} where the model predicts another class: {escape(wrong)}")
     for reason, (count, names) in list(summary.failures.items())[:_MAX_REASONS]:
         more = f" and {count - 2} more" if count > 2 else ""
         say(f"no map for {', '.join(names[:2])}{more}: {reason}")

@@ -125,6 +125,6 @@ def _refuse_unfinished(
     ]
     more = f"; and {len(shards) - _NAMED} more" if len(shards) > _NAMED else ""
     raise InputError(
-        f"{len(shards)} of {count} shards in {run.path} are not finished: "
+        f"{len(shards)} of {count} shards in {run.path} lack images: "
         f"{', '.join(lacking[:_NAMED])}{more}; run: {'; '.join(commands)}{more}."
     )

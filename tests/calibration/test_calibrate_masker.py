@@ -12,7 +12,15 @@ from torch import Generator, Tensor, nn
 from saliencykit import InputError, ReliabilityWarning, TorchBlackBox, explain
 from saliencykit.alternatives import Blur
 from saliencykit.calibration import calibrate
-from saliencykit.core import MaskerOutput, probability, run_trial
+from saliencykit.core import (
+    BlackBoxWrapper,
+    Images,
+    Logits,
+    MaskerOutput,
+    probability,
+    rng,
+    run_trial,
+)
 from saliencykit.maskers import CenterBox
 from saliencykit.maskers.certificate import AREAS
 from saliencykit.maskers.certified import NO_GUARANTEE, Certified, nested_steps
@@ -52,6 +60,22 @@ def test_regions_of_new_images_keep_the_decision_as_often_as_promised(
     # of the calibration as well as of these images: two binomial errors
     assert frequency >= 0.8 - 3 * np.sqrt(0.8 * 0.2 * (1 / 60 + 1 / 150))
     assert mask.mean() < 0.9
+
+
+def test_a_part_of_the_images_is_evenly_spaced() -> None:
+    """The first ones of a folder are of one class, and the guarantee is for a mixture of classes."""
+    seen: set[int] = set()
+
+    class Watched(BlackBoxWrapper):
+        def logits(self, images: Images) -> Logits:
+            seen.update(rng.image_keys(images).tolist())
+            return self.black_box(images)
+
+    images, _ = PlantedEvidence().examples(40, generator=Generator().manual_seed(0))
+    options = {"keep": 0.5, "level": 0.6, "max_images": 20}
+    calibrate(Watched(PlantedEvidence()), "center-box", images, **options)
+    keys = rng.image_keys(images).tolist()
+    assert [i for i, key in enumerate(keys) if key in seen] == list(range(0, 40, 2))
 
 
 def test_the_area_is_the_least_step_that_is_large_enough(certified: Certified) -> None:

@@ -16,6 +16,11 @@ def test_each_class_is_a_row(command, tmp_path):
     assert [row["label"] for row in rows] == [3, 0]
     assert rows[0]["image"] == rows[1]["image"]
     assert (tmp_path / "explanation" / "overlay-0001.png").exists()
+    code, out, err = command("explain", "--label", "3", "--label", "goldfish", "--masker", "cam")
+    assert code == 0, err
+    lines = [line for line in out.splitlines() if ": this" in line or ": the answer" in line]
+    assert "goldfish" in " ".join(lines), "a verdict of one of several classes names the class"
+    assert "demo photo" not in " ".join(lines)
 
 
 def test_each_region_is_a_row(command):
