@@ -286,10 +286,13 @@ class TorchBlackBox(BlackBox):
         return known["made"]
 
     def _model_to_run(self) -> nn.Module:
-        """A private copy in eval mode, if the model itself is in training mode or may soon be, or
-        writes into its own buffers.
+        """A private copy in eval mode, if the model itself is in training mode or may soon be,
+        writes into its own buffers, or has weights of inference mode, which have no graph.
         """
-        busy = self._state.get("writes") or in_use_elsewhere(self.model)
+        if "frozen" not in self._state:
+            self._state["frozen"] = any(each.is_inference() for each in self.model.parameters())
+        own_use = self._state["frozen"] or self._state.get("writes")
+        busy = own_use or in_use_elsewhere(self.model)
         own = is_private(self.model) or not busy
         return self.model if own else private_copy(self.model)
 

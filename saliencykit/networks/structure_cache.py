@@ -2,23 +2,25 @@
 
 from types import FunctionType, MethodType
 from typing import Any, Generic, TypeVar, final
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 _Value = TypeVar("_Value")
 _PLAIN = frozenset((bool, int, float, str, bytes, type(None)))
-_IGNORED = frozenset(vars(nn.Module())) - {"_modules"} | {"_is_full_backward_hook"}
+_LOOKED_AT = 4  # weights of which a value is read
+_HOOKS = frozenset(("_forward_hooks", "_forward_pre_hooks"))
+_IGNORED = frozenset(vars(nn.Module())) - {"_modules"} - _HOOKS | {"_is_full_backward_hook"}
 
 
 @final
 class StructureCache(Generic[_Value]):
     """A dictionary per model, which is empty again once the model's layers have changed.
 
-    Weights may change. A layer that is added, replaced, patched or set to another option (the
-    output size of a pooling, say) starts a new dictionary. It is forgotten with the model.
+    Weights may change. A layer that is added, replaced, patched, hooked or set to another option
+    (the output size of a pooling, say) starts a new dictionary. It is forgotten with the model.
     """
 
     def __init__(self) -> None:
@@ -53,7 +55,7 @@ def structure_of(model: nn.Module) -> list[Any]:
     """
     parts: list[Any] = []
     for layer in _layers(model):
-        parts.append(type(layer))
+        parts += [type(layer), _reference(getattr(type(layer), "forward", None))]
         if isinstance(layer, torch.jit.ScriptModule):  # it cannot be changed
             continue
         for name, value in list(vars(layer).items()):
@@ -62,12 +64,10 @@ def structure_of(model: nn.Module) -> list[Any]:
             kind = type(value)
             if kind in _PLAIN or (kind is tuple and _PLAIN.issuperset(map(type, value))):
                 parts.append(value)
-            elif name == "_modules":
-                parts.extend(value)
-            elif kind is FunctionType:
-                parts.append(value.__code__)
-            elif kind is MethodType:
-                parts.append(getattr(value.__func__, "__code__", None))
+            elif name == "_modules" or name in _HOOKS:
+                parts.extend(value)  # each hook has a number of its own
+            elif kind in (FunctionType, MethodType):
+                parts.append(_reference(getattr(value, "__func__", value)))
         weights = (each for each in layer._parameters.values() if each is not None)
         parts += [None if is_lazy(each) else each.shape for each in weights]
     return parts
@@ -76,8 +76,8 @@ def structure_of(model: nn.Module) -> list[Any]:
 def state_of(model: nn.Module) -> list[Any]:
     """`structure_of`, and which values the weights and buffers have: what a copy depends on.
 
-    Cheap, as no value is read: torch counts the changes of a tensor. Those through `.data` are not
-    counted.
+    Cheap, as few values are read: torch counts the changes of a tensor. Those through `.data` are
+    not counted, but noticed if they change all of the weights, as swapping averaged ones does.
 
     Args:
         model: Any module.
@@ -98,12 +98,30 @@ def versions_of(model: nn.Module) -> list[Any]:
     Args:
         model: Any module.
     """
-    return [
-        (id(tensor), tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version)
+    tensors = [
+        tensor
         for layer in _layers(model)
         for tensor in (*layer._parameters.values(), *layer._buffers.values())
         if tensor is not None
     ]
+    plain = [each for each in tensors if type(each) in (Tensor, nn.Parameter)]
+    looked_at = [each for each in plain if each.ndim > 1 and each.layout is torch.strided]
+    return [
+        *(
+            (id(tensor), tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version)
+            for tensor in tensors
+        ),
+        *(
+            each.detach()[(0,) * each.ndim].tolist()
+            for each in looked_at[:: max(1, len(looked_at) // _LOOKED_AT)]
+            if each.numel() and not each.is_meta
+        ),
+    ]
+
+
+def _reference(function: object) -> object:
+    """What is equal for one function alone, and does not keep the model that it refers to."""
+    return ref(function) if isinstance(function, FunctionType) else None
 
 
 def _layers(model: nn.Module) -> list[nn.Module]:

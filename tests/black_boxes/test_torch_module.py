@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from saliencykit import explain
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.errors import ContractError, InputError, SaliencyKitError
-from tests.helpers import seeded
+from tests.helpers import fixed, seeded
 
 
 def small(channels: int = 3, classes: int = 5) -> nn.Module:
@@ -345,3 +345,10 @@ def test_a_model_that_counts_in_its_buffers_comes_back_as_it_was(masker, trainin
     assert torch.equal(explanations[0].mask, explanations[1].mask)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert all(value is held[name] for name, value in model.named_buffers())
+
+
+def test_a_model_made_in_inference_mode_has_gradients_too():
+    with torch.inference_mode():
+        made = fixed(small)
+    masks = [explain(model, images(), 0, masker="gradient").mask for model in (made, fixed(small))]
+    assert torch.equal(*masks)

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from saliencykit import explain
+from saliencykit.core.errors import InputError
 from tests.helpers import seeded
 
 MASKERS = (
@@ -30,7 +31,11 @@ def network() -> nn.Sequential:
 
 
 def mask(model: nn.Module, masker: str) -> torch.Tensor:
-    return explain(model, IMAGE, 1, masker=masker, verify=False).mask
+    """The mask, or an empty one where the masker refuses the model."""
+    try:
+        return explain(model, IMAGE, 1, masker=masker, verify=False).mask
+    except InputError:
+        return torch.zeros(1, 1, 32, 32)
 
 
 CHANGES = {
@@ -43,6 +48,9 @@ CHANGES = {
         {key: values.flip(0) for key, values in model.state_dict().items() if values.ndim},
         strict=False,
     ),
+    "weights swapped through .data": lambda model: [
+        parameter.data.copy_(parameter.data.flip(0)) for parameter in model.parameters()
+    ],
     "assigned weights": lambda model: model.load_state_dict(
         {key: values.flip(0) for key, values in model.state_dict().items() if values.ndim},
         strict=False,
@@ -52,6 +60,10 @@ CHANGES = {
     "a patched forward": lambda model: setattr(
         model[1], "forward", lambda x, layers=tuple(model[1]): layers[1](layers[0](x.flip(1)))
     ),
+    "a hook before the head": lambda model: model[4].register_forward_pre_hook(
+        lambda _, given: (given[0] * torch.linspace(-1, 1, 16),)
+    ),
+    "a normed weight": lambda model: torch.nn.utils.parametrizations.weight_norm(model[4]),
 }
 
 

@@ -309,6 +309,7 @@ def test_black_boxes_without_a_module_are_told_apart():
         lambda model: model.stages.__setitem__(0, nn.Sequential(model.stages[0], nn.Tanh())),
         lambda model: model.load_state_dict({k: v * 1.1 for k, v in model.state_dict().items()}),
         lambda model: setattr(model.stages[0][0], "padding", (0, 0)),
+        lambda model: [each.data.copy_(each.data * 1.1) for each in model.parameters()],
     ],
 )
 @pytest.mark.filterwarnings("ignore:this masker was trained for another model")
