@@ -132,8 +132,10 @@ def _print(
         if by_class:
             print_by_class(scores)
         say(f"wrote {output / 'table.csv'} and {output / 'rows.jsonl'} in {seconds:.0f} s")
-        say(f"next: saliencykit compare {output} --baseline {scores.maskers[-1]}")
-        say(f"      saliencykit report {output}")
+        steps = [f"saliencykit report {output}"]
+        if len(scores.maskers) > 1:
+            steps.insert(0, f"saliencykit compare {output} --baseline {scores.maskers[-1]}")
+        say("next: " + "\n      ".join(steps))
     if scores.rows and all(row.failure is not None for row in scores.rows):
         complain(f"No image could be evaluated; {output / 'rows.jsonl'} says why.")
         raise typer.Exit(3)

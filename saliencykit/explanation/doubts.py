@@ -81,6 +81,11 @@ def _doubts(explanation: Explanation, row: int) -> dict[str, str]:
         )
     if high - low < _FLAT:
         found["flat"] = f"the mask is {high:.2f} everywhere and shows no region; {other}"
+        if " certified(" in masker and low >= 1:
+            found["flat"] = (
+                "the certified region is the whole image, because no smaller one is known to keep "
+                "enough; calibrate another masker, or with a lower keep or level"
+            )
     if explanation.verdicts is None or explanation.kept is None or explanation.dropped is None:
         return found
     whole, kept, dropped = (

@@ -63,7 +63,7 @@ def test_regions_of_new_images_keep_the_decision_as_often_as_promised(
 
 
 def test_a_part_of_the_images_is_evenly_spaced() -> None:
-    """The first ones of a folder are of one class, and the guarantee is for a mixture of classes."""
+    """The first ones are of one class, and the guarantee is for a mixture of classes."""
     seen: set[int] = set()
 
     class Watched(BlackBoxWrapper):

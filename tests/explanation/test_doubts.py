@@ -11,6 +11,7 @@ from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import ReliabilityWarning
 from saliencykit.core.masker import Masker
 from saliencykit.explanation.doubts import doubts, unsteady_answers
+from saliencykit.explanation.result import Explanation
 from saliencykit.testing.black_boxes import PlantedEvidence
 
 
@@ -118,3 +119,18 @@ def test_a_batch_says_each_kind_once():
         (True, False),
         (False, True),
     ]
+
+
+def test_a_certified_region_that_is_the_whole_image_says_what_would_make_it_smaller():
+    images, settings = torch.rand(1, 3, 4, 4), {"masker": "Cam() certified(keep=0.9, level=0.9) 1a"}
+    (message,) = doubts(
+        Explanation(
+            images,
+            torch.tensor([0]),
+            torch.ones(1, 1, 4, 4),
+            torch.zeros(1, 2),
+            provenance=settings,
+        )
+    )
+    assert "the certified region is the whole image" in message
+    assert "lower keep or level" in message
