@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal, final
 
 import torch
@@ -88,12 +89,7 @@ class PlantedEvidence(BlackBox):
         Args:
             like: The tensor that gives dtype and device.
         """
-        right = torch.arange(self.side, device="cpu")
-        down = right[:, None]
-        signs = [1.0 - 2.0 * ((a * down + b * right) % 2) for a, b in _TEXTURES.values()]
-        colors = torch.tensor(list(_COLORS.values()), dtype=torch.float32, device="cpu")
-        patches = torch.stack([sign * color[:, None, None] for sign in signs for color in colors])
-        return patches[: self.num_classes].to(dtype=like.dtype, device=like.device)
+        return _patches(self.side)[: self.num_classes].to(like, copy=True)
 
     def examples(
         self, n: int, *, generator: Generator, size: int | tuple[int, int] = 16
@@ -163,6 +159,16 @@ class PlantedEvidence(BlackBox):
         return F.conv2d(images - 0.5, patches / norm)
 
 
+@cache
+def _patches(side: int) -> Tensor:
+    """The patch of every color and texture; not to be written into."""
+    right = torch.arange(side, device="cpu")
+    down = right[:, None]
+    signs = [1.0 - 2.0 * ((a * down + b * right) % 2) for a, b in _TEXTURES.values()]
+    colors = torch.tensor(list(_COLORS.values()), dtype=torch.float32, device="cpu")
+    return torch.stack([sign * color[:, None, None] for sign in signs for color in colors])
+
+
 def iou(mask: Mask, truth: Mask, threshold: float = 0.5) -> Tensor:
     """Intersection over union of two thresholded masks, (B,) in [0, 1]; 0 if both are empty.
 
@@ -190,7 +196,7 @@ def small_network() -> nn.Sequential:
         torch.Size([2, 4])
     """
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+        torch.default_generator.manual_seed(0)
         trunk = [
             nn.Conv2d(3, 8, 3, padding=1),
             nn.BatchNorm2d(8),

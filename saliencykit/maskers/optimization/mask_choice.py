@@ -68,7 +68,8 @@ class MaskChoice:
     @staticmethod
     def of(batch: Batch, masks: NestedMasks, grid: Tensor) -> "MaskChoice":
         """Choose among areas of the range of `masks`."""
-        areas = torch.linspace(*masks.areas, _CANDIDATES, dtype=torch.float64, device="cpu")
+        count = _CANDIDATES if masks.areas[0] < masks.areas[1] else 1
+        areas = torch.linspace(*masks.areas, count, dtype=torch.float64, device="cpu")
         return MaskChoice._among(areas.tolist(), batch, masks, grid)
 
     @staticmethod

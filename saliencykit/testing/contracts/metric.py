@@ -79,8 +79,9 @@ def check_metric(metric: Metric) -> None:
         truth = black_box.evidence(images, labels)
         noise = torch.rand(truth.shape, generator=seeded(3), dtype=torch.float32, device="cpu")
         rectangles = tuple(noise.new_tensor([[1.0, 2.0, 7.0, 8.0]] * n) for n in (1, 2, 0, 1))
-        for boxes in (None, rectangles):
-            for mask in (truth, torch.ones_like(truth), torch.zeros_like(truth), noise):
+        full, empty = torch.ones_like(truth), torch.zeros_like(truth)
+        for boxes, masks in ((None, (truth, full)), (rectangles, (truth, full, empty, noise))):
+            for mask in masks:
                 names = _check_scores(metric, Sample(images, labels, boxes), mask, names, who)
 
 
