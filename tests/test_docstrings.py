@@ -32,10 +32,17 @@ def has_example(name):
     return ">>> " in file.read_text(encoding="utf-8")
 
 
+@pytest.fixture(scope="module")
+def _registry_of_examples():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(manager, "_registry", manager.Registry())
+        yield
+
+
+@pytest.mark.usefixtures("_registry_of_examples")  # an example may register
 @pytest.mark.parametrize("name", [name for name in MODULES if has_example(name)])
 def test_the_examples_run(name, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)  # an example may write
-    monkeypatch.setattr(manager, "_registry", manager.Registry())  # and may register
+    monkeypatch.chdir(tmp_path)  # and may write
     torch.manual_seed(0)
     result = doctest.testmod(
         importlib.import_module(name),

@@ -158,7 +158,7 @@ class GroundTruthBox(Masker):
                 "GroundTruthBox.of takes one tensor of bounding boxes per image; got "
                 f"{len(boxes)} for {len(images)} images."
             )
-        every = [torch.as_tensor(corners) for corners in boxes]
+        every = [torch.as_tensor(corners, dtype=torch.float64, device="cpu") for corners in boxes]
         for corners in every:
             if corners.ndim != 2 or corners.shape[1] != 4:
                 raise InputError(

@@ -45,7 +45,7 @@ def store():
     return location(f"memory://{uuid.uuid4().hex}")
 
 
-@pytest.fixture(params=["gs", "hf"])
+@pytest.fixture(params=["gs", pytest.param("hf", marks=pytest.mark.slow)])
 def elsewhere(request, monkeypatch):
     """An empty bucket, or repository, of a store that is not here."""
     monkeypatch.setitem(_registry, request.param, Elsewhere)
