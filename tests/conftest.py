@@ -30,6 +30,11 @@ def pytest_collection_finish() -> None:
 
 CHROMIUM = Path("/usr/bin/chromium")
 
+# torch.manual_seed writes a stack trace for each kind of accelerator that is absent: milliseconds
+for _accelerator in (torch.cuda, torch.xpu, torch.mtia):
+    if not _accelerator.is_available():
+        _accelerator.manual_seed_all = lambda seed: None
+
 # small tensors: threads cost more than they bring, and sums come out the same everywhere
 torch.set_num_threads(1)
 
@@ -47,10 +52,7 @@ def _same_start() -> None:
     """
     random.seed(0)
     np.random.seed(0)
-    # torch.manual_seed also writes a stack trace for each kind of accelerator: a millisecond
-    torch.default_generator.manual_seed(0)
-    if torch.cuda.is_initialized():
-        torch.cuda.manual_seed_all(0)
+    torch.manual_seed(0)
 
 
 @pytest.fixture

@@ -29,9 +29,8 @@ def quoted_commands(text: str) -> Iterator[str]:
         yield part
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_quoted_commands_and_their_options_exist(page: Path) -> None:
-    for line in quoted_commands(page.read_text()):
+def test_quoted_commands_and_their_options_exist() -> None:
+    for line in [line for page in PAGES for line in quoted_commands(page.read_text())]:
         words = shlex.split(line, comments=True)
         if not words or words[0].startswith("--"):
             assert set(words) <= {"--help", "--version"}, line
@@ -61,9 +60,17 @@ def test_quoted_commands_are_recognized() -> None:
     ]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_quoted_names_and_extras_exist(page: Path) -> None:
-    text = page.read_text()
+def test_quoted_names_and_extras_exist() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    for page in PAGES:
+        text = page.read_text()
+        check_names(text)
+        extras = re.findall(r"(?:saliencykit|\.)\[([a-z,]+)\]", text)
+        named = {extra for each in extras for extra in each.split(",")}
+        assert named <= set(project["optional-dependencies"]), name_of(page)
+
+
+def check_names(text: str) -> None:
     for line in quoted_commands(text):
         for option, value in re.findall(r"--(masker|metric|alternative) (\S+)", line):
             if "://" in value:  # a file in a store
@@ -76,14 +83,6 @@ def test_quoted_names_and_extras_exist(page: Path) -> None:
             ):  # else a file, a plugin's name, or a placeholder
                 # the page's own, on the page about plugins
                 assert (option, name) in OURS or f'"{name}"' in text, line
-    extras = {
-        extra
-        for each in re.findall(r"(?:saliencykit|\.)\[([a-z,]+)\]", text)
-        for extra in each.split(",")
-    }
-    assert extras <= set(
-        tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    )
 
 
 @pytest.mark.parametrize(

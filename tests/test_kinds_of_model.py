@@ -11,8 +11,12 @@ from saliencykit.core.errors import SaliencyKitError
 from tests.model_kinds import KINDS, LABEL, PLACE, Case, image
 
 MASKERS = ("cam", "gradient", "iterative:steps=15", "occlusion", "rise:samples=400")
-# kinds that take seconds to import or to build
-LONG = ("lightning", "compiled", "exported", "torchvision", "timm", "open_clip", "int8 static")
+# kinds that take long to import or to build, or are read as "transformers ViT" and "CLIP" are
+LONG = (
+    *("lightning", "compiled", "exported", "torchvision", "timm", "open_clip", "int8 static"),
+    *(f"transformers {name}" for name in ("DINOv2", "Swin", "BEiT", "ConvNeXt", "multi-label")),
+    *("SigLIP", "detection of DETR"),
+)
 WAY_OUT = re.compile(r"\b(write|use|give|explain|load|return|check|run|say|wrap|name)\b", re.I)
 
 

@@ -29,7 +29,7 @@ from tests.helpers import seeded
 
 seeds = st.integers(0, 2**31)
 QUICK = {
-    "iterative": "iterative:steps=1",
+    "iterative": "iterative:steps=1,areas=(0.2,0.2)",
     "meaningful-perturbation": "meaningful-perturbation:steps=2",
     "rise": "rise:samples=12",
 }
@@ -121,6 +121,7 @@ def planted(draw):
     )
 
 
+@pytest.mark.slow  # in the quick tests check_masker, on fixed images
 @pytest.mark.parametrize("name", ours("masker"))
 @settings(max_examples=4 if settings().max_examples < 100 else settings().max_examples)
 @given(data=st.data(), seed=seeds)
@@ -150,6 +151,7 @@ def test_every_masker_keeps_its_invariants(name, data, seed):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ours("masker"))
 @given(x=images(batch=1))
 def test_every_masker_respects_a_query_only_box(name, x):
@@ -166,6 +168,7 @@ def test_every_masker_respects_a_query_only_box(name, x):
         masker(black_box, x, y, generator=seeded())
 
 
+@pytest.mark.slow  # in the quick tests check_alternative and check_term
 @pytest.mark.parametrize("name", ours("alternative"))
 @given(edit=edits(), seed=seeds)
 def test_every_alternative_keeps_its_invariants(name, edit, seed):
@@ -204,6 +207,7 @@ def test_constant_ignores_the_generator_and_noise_depends_on_it(x, one, other):
     assert same == (one == other)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ours("term"))
 @given(trial=trials(), data=st.data())
 def test_every_term_keeps_its_invariants(name, trial, data):

@@ -33,7 +33,9 @@ def test_further_inputs_are_repeated_for_every_image_of_a_batch() -> None:
             assert "Two" in repr(black_box)
 
 
-@pytest.mark.parametrize("masker", ["grad-cam", "iterative:steps=2", "rise:samples=16", "gradient"])
+@pytest.mark.parametrize(
+    "masker", ["grad-cam", "iterative:steps=2,areas=(0.2,0.2)", "rise:samples=16", "gradient"]
+)
 def test_maskers_see_a_model_of_images(masker: str) -> None:
     model = Two()
     black_box = TorchBlackBox(model, forward_args=(torch.tensor([[3.0]]),))

@@ -335,7 +335,9 @@ class Counting(nn.Module):
         return self.net(images - self.mean.view(-1, 1, 1))
 
 
-@pytest.mark.parametrize("masker", ["cam", "gradient", "rise:samples=8", "iterative:steps=2"])
+@pytest.mark.parametrize(
+    "masker", ["cam", "gradient", "rise:samples=8", "iterative:steps=2,areas=(0.2,0.2)"]
+)
 @pytest.mark.parametrize("training", [False, True])
 def test_a_model_that_counts_in_its_buffers_comes_back_as_it_was(masker, training):
     model, images = Counting().train(training), torch.rand(2, 3, 16, 16, generator=seeded())

@@ -54,7 +54,7 @@ def test_the_model_comes_back_untouched_and_without_its_text_side_in_the_copy() 
     model = _clip("CLIP")
     flags = [parameter.requires_grad for parameter in model.parameters()]
     black_box = zero_shot_black_box(model, TEXTS, _tokens)
-    explain(black_box, torch.randn(1, 3, 32, 32), "cow", masker="iterative:steps=2")
+    explain(black_box, torch.randn(1, 3, 32, 32), "cow", masker="iterative:steps=2,areas=(0.2,0.2)")
     assert [parameter.requires_grad for parameter in model.parameters()] == flags
     assert all(parameter.grad is None for parameter in model.parameters())
     assert not any("text" in name for name, _ in black_box.model.named_modules())

@@ -44,6 +44,7 @@ def certified() -> Certified:
     return calibrate(PlantedEvidence(), RISE, examples(90, 0), keep=0.8, level=0.8)
 
 
+@pytest.mark.slow  # tests/core/test_conformal.py: the bound that promises it
 def test_regions_of_new_images_keep_the_decision_as_often_as_promised(
     certified: Certified,
 ) -> None:

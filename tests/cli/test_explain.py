@@ -55,6 +55,7 @@ def test_a_pixel_range_is_given_once_for_images_and_directories(command, tmp_pat
     assert "black < white" in err
 
 
+@pytest.mark.slow  # in the quick tests tests/explanation/test_explain_images.py
 def test_refining_takes_steps_from_the_masker_of_the_command(command):
     code, out, err = command("explain", "--refine", "2", *FAST)
     assert code == 0, err

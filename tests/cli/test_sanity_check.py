@@ -13,10 +13,11 @@ from saliencykit.testing.black_boxes import PlantedEvidence
 
 
 @pytest.fixture
-def folder(tmp_path, command):
+def folder(request, tmp_path, command):
+    """A folder with 6 images, or as many as the test is given, and a damaged one."""
     Path("photos/any").mkdir(parents=True)
     generator = torch.Generator().manual_seed(0)
-    for i in range(22):
+    for i in range(getattr(request, "param", 6)):
         pixels = torch.randint(256, (4, 6, 3), generator=generator, dtype=torch.uint8).numpy()
         Image.fromarray(pixels).resize((90, 60)).save(f"photos/any/{i}.png")
     Path("photos/damaged.png").write_bytes(b"nothing")
@@ -38,7 +39,7 @@ def test_checks_are_printed_and_written_as_json(folder, command):
     )
     code, out, err = command("sanity-check", *args)
     assert code == 0, err
-    assert "grad-cam on 22 images" in out
+    assert "grad-cam on 6 images" in out
     for words in (
         "wrong-label",
         "model-randomization",
@@ -49,12 +50,13 @@ def test_checks_are_printed_and_written_as_json(folder, command):
         assert words in out
     assert "1 image could not be used: 'photos/damaged.png' is not an image" in out
     assert "wrote s.json in" in out
-    assert "own class: 22 of 22" in err
+    assert "own class: 6 of 6" in err
     facts = json.loads(Path("s.json").read_text())
-    assert facts["results"]["wrong-label"]["ratio"]["n"] == 22
+    assert facts["results"]["wrong-label"]["ratio"]["n"] == 6
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("folder", [22], indirect=True)
 def test_the_default_is_the_masker_trained_for_the_model(folder, command):
     code, out, err = command(
         "sanity-check",

@@ -199,7 +199,7 @@ def table(saved):
     return rows, [saved.map_of(row).tolist() for row in saved.rows() if row.failure is None]
 
 
-@pytest.mark.parametrize("count", [2, 4, 5])
+@pytest.mark.parametrize("count", [5, *(pytest.param(n, marks=pytest.mark.slow) for n in (2, 4))])
 def test_shards_read_their_own_files_and_together_are_one_run(count, shards, black_box, tmp_path):
     (shards / "003.tar").write_bytes((shards / "003.tar").read_bytes()[:-4000])
     one = run(black_box, shards, tmp_path / "one")
@@ -251,7 +251,7 @@ def test_a_run_is_resumed_and_a_replaced_archive_is_explained_again(shards, blac
     assert table(SavedExplanations.load(tmp_path / "run")) == table(fresh)
 
 
-@pytest.mark.parametrize("kind", ["tar", "parquet"])
+@pytest.mark.parametrize("kind", ["tar", pytest.param("parquet", marks=pytest.mark.slow)])
 def test_archives_in_a_store(kind, black_box, tmp_path):
     pytest.importorskip("upath")
     store, folder = (

@@ -200,7 +200,7 @@ FORMS = (
 )  # fmt: skip
 # each is one Dataset for every command, so that not all need every command
 FEW = [
-    pytest.param(form, marks=[pytest.mark.slow] * (form not in ("folder", "csv", "iterator")))
+    pytest.param(form, marks=[pytest.mark.slow] * (form not in ("folder", "iterator")))
     for form in FORMS
 ]
 

@@ -233,7 +233,13 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize(
-    ("moves", "form"), [(1, "jsonl"), (5, "jsonl"), (6, "jsonl"), (1, "parquet")]
+    ("moves", "form"),
+    [
+        (1, "jsonl"),
+        pytest.param(5, "jsonl", marks=pytest.mark.slow),
+        (6, "jsonl"),
+        pytest.param(1, "parquet", marks=pytest.mark.slow),
+    ],
 )
 def test_killed_between_any_two_files(
     moves, form, black_box, pairs, whole, tmp_path, monkeypatch, written_at_once
@@ -427,7 +433,10 @@ def test_a_run_can_be_evaluated(black_box, pairs, tmp_path):
     )
 
 
-@pytest.mark.parametrize("ending", [".safetensors", ".jsonl", ".parquet"])
+@pytest.mark.parametrize(
+    "ending",
+    [".safetensors", *(pytest.param(e, marks=pytest.mark.slow) for e in (".jsonl", ".parquet"))],
+)
 def test_a_full_disk_is_one_sentence_and_what_was_finished_is_there(
     ending, black_box, pairs, whole, tmp_path, monkeypatch, full_disk, written_at_once
 ):

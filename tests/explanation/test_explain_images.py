@@ -57,7 +57,7 @@ def test_a_tensor_needs_no_configuration_and_the_model_comes_back_untouched() ->
     images = torch.randn(2, 3, 12, 14) * 3
     state = torch.random.get_rng_state()
     with torch.no_grad():
-        answer = explain(model, images, masker="iterative:steps=2")
+        answer = explain(model, images, masker="iterative:steps=2,areas=(0.2,0.2)")
     assert answer.mask.shape == (2, 1, 12, 14)
     assert answer.provenance["inputs"] == "normalized"
     assert model.training

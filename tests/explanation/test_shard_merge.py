@@ -50,7 +50,7 @@ def one(tmp_path_factory):
     return run(tmp_path_factory.mktemp("one") / "run")
 
 
-@pytest.mark.parametrize("form", ["jsonl", "parquet"])
+@pytest.mark.parametrize("form", ["jsonl", pytest.param("parquet", marks=pytest.mark.slow)])
 def test_four_shards_merged_are_the_run_of_one_process(form, one, tmp_path):
     if form == "parquet":
         pytest.importorskip("pyarrow")
@@ -67,7 +67,7 @@ def test_four_shards_merged_are_the_run_of_one_process(form, one, tmp_path):
         merge_shards(tmp_path / "run")
 
 
-@pytest.mark.parametrize("iterable", [False, True])
+@pytest.mark.parametrize("iterable", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_more_shards_than_batches_of_images_are_merged_too(iterable, one, tmp_path):
     for part in range(8):
         run(tmp_path / "run", shard=f"{part}/8", iterable=iterable)

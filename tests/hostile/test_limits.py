@@ -77,7 +77,9 @@ def test_weights_of_nan_are_refused(tmp_path):
         RealTimeMasker.load(path)
 
 
-@pytest.mark.parametrize("value", [5.0, -1.0, float("nan")])
+@pytest.mark.parametrize(
+    "value", [5.0, *(pytest.param(x, marks=pytest.mark.slow) for x in (-1.0, float("nan")))]
+)
 def test_masks_outside_of_their_range_are_refused(tmp_path, value):
     run, explanation = tmp_path / "run", tmp_path / "explanation"
     saved = _explain(run)

@@ -82,7 +82,7 @@ def test_it_converges_where_multigrid_alone_diverges():
     assert off.max() < 0.03
 
 
-@pytest.mark.parametrize("side", [64, 97, 224])
+@pytest.mark.parametrize("side", [64, 97, pytest.param(224, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("area", [0.02, 0.1, 0.3, 0.7, 0.95])
 def test_it_equals_the_exact_solution_of_the_benchmarks(side, area):
     from benchmarks.held_out import Road

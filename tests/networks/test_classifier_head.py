@@ -223,9 +223,9 @@ def test_rows_by_name(net):
     ("name", "layer"),
     [
         ("test_resnet", "fc"),
-        ("test_efficientnet", "classifier"),
+        pytest.param("test_efficientnet", "classifier", marks=pytest.mark.slow),
         ("test_vit", None),
-        ("test_convnext", None),
+        pytest.param("test_convnext", None, marks=pytest.mark.slow),
     ],
 )
 def test_models_of_timm(name, layer):

@@ -103,12 +103,14 @@ class Channels:
 @pytest.mark.parametrize(
     ("name", "options", "prefix", "side"),
     [
-        ("vit_tiny_patch16_224", {"reg_tokens": 4}, 5, (5, 5)),
-        ("vit_tiny_patch16_224", {"reg_tokens": 27}, 28, (5, 5)),
+        pytest.param("vit_tiny_patch16_224", {"reg_tokens": 4}, 5, (5, 5), marks=pytest.mark.slow),
+        pytest.param(
+            "vit_tiny_patch16_224", {"reg_tokens": 27}, 28, (5, 5), marks=pytest.mark.slow
+        ),
         ("vit_tiny_patch16_224", {"reg_tokens": 11, "img_size": (48, 128)}, 12, (3, 8)),
         ("vit_tiny_patch16_224", {"img_size": (80, 80), "patch_size": (8, 16)}, 1, (10, 5)),
         ("deit_tiny_distilled_patch16_224", {}, 2, (5, 5)),
-        ("eva02_tiny_patch14_224", {"img_size": 70}, 1, (5, 5)),
+        pytest.param("eva02_tiny_patch14_224", {"img_size": 70}, 1, (5, 5), marks=pytest.mark.slow),
     ],
 )
 def test_transformers_of_timm_with_any_number_of_tokens(name, options, prefix, side):

@@ -146,7 +146,16 @@ def test_a_model_that_deepcopy_cannot_copy(trunk_black_box):
     assert choose_split_layer(black_box, images) is not None
 
 
-@pytest.mark.parametrize("name", ["test_resnet", "test_vit", "test_efficientnet"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "test_vit",
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("test_resnet", "test_efficientnet")
+        ),
+    ],
+)
 def test_models_of_timm(name):
     timm = pytest.importorskip("timm")
     from saliencykit.black_boxes.timm import wrap_timm

@@ -50,7 +50,8 @@ def as_function(size=16):
     return FunctionBlackBox(probabilities, size=size)
 
 
-@pytest.mark.parametrize("name", ["test_resnet", pytest.param("test_vit", marks=pytest.mark.slow)])
+@pytest.mark.slow  # in the quick tests tests/maskers/realtime/test_pretrained_encoder.py
+@pytest.mark.parametrize("name", ["test_resnet", "test_vit"])
 def test_any_network_of_timm_reads_the_images_of_any_black_box(name, tmp_path):
     pytest.importorskip("timm")
     images, _ = examples(8)

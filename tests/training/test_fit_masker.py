@@ -47,7 +47,7 @@ def train(photos=None, black_box=None, **options):
         photos = PlantedEvidence().examples(24, generator=seeded())[0]
     options = {
         "encoder": small_encoder(),
-        "steps": 5,
+        "steps": 3,
         "batch_size": 6,
         "views_per_image": 1,
         "alternative": "constant:color=0.5",
@@ -216,7 +216,9 @@ def test_also_where_it_is_stopped():
         train(black_box=black_box, encoder="auto", on_step=stop)
 
 
-@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize(
+    "mode", [pytest.param(torch.no_grad, marks=pytest.mark.slow), torch.inference_mode]
+)
 def test_inside_of_other_grad_modes(mode):
     encoder = small_encoder()
     with mode():
@@ -236,9 +238,7 @@ def often(monkeypatch):
 
 
 @pytest.mark.usefixtures("often")
-@pytest.mark.parametrize(
-    "killed", [12, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 15))]
-)
+@pytest.mark.parametrize("killed", [8, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 9))])
 def test_killed_and_run_again_it_ends_with_the_same_weights(tmp_path, killed):
     def stop(step):
         if step.number == killed:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from saliencykit.maskers.cam.cam import Cam
 from saliencykit.training import loop as loops
 from saliencykit.training import mask_distillation
 from saliencykit.training.mask_targets import MaskTargets, small_windows, soft_masks
@@ -104,7 +105,10 @@ def test_a_model_that_no_teacher_works_with_trains_without_distillation(
 
 
 @pytest.mark.parametrize("killed", [8, pytest.param(4, marks=pytest.mark.slow)])
-def test_killed_and_resumed_it_ends_with_the_same_weights(trunk_black_box, tmp_path, killed):
+def test_killed_and_resumed_it_ends_with_the_same_weights(
+    trunk_black_box, tmp_path, monkeypatch, killed
+):
+    monkeypatch.setattr(mask_distillation, "_teachers", lambda side: {"cam": Cam()})  # the fastest
     whole = loop(trunk_black_box(), **OPTIONS)
     whole.run(resume=False)
     options = OPTIONS | {"save_every": 1, "directory": tmp_path}

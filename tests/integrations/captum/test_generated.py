@@ -114,7 +114,13 @@ def test_rows_of_vectors_and_of_several_inputs_are_refused(name):
         attribution.attribute(**arguments_of(name))
 
 
-@pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
+@pytest.mark.parametrize(
+    "target",
+    [
+        pytest.param(target, id=name, marks=[pytest.mark.slow] * (name not in ("index", "tensor")))
+        for name, target in TARGETS.items()
+    ],
+)
 def test_each_rows_target_alone_gives_the_row_of_the_batch(image_row, masker, target):
     model, given = image_row
     attribution = MaskerAttribution(model, masker, probabilities=True)

@@ -65,11 +65,20 @@ CHANGES = {
     ),
     "a normed weight": lambda model: torch.nn.utils.parametrizations.weight_norm(model[4]),
 }
+QUICK = (
+    "a head of two modules",
+    "other weights everywhere",
+    "assigned weights",
+    "a patched forward",
+)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("masker", MASKERS)
-@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize(
+    "change",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name not in QUICK)) for name in CHANGES],
+)
 def test_a_model_that_changed_is_explained_like_one_never_seen_before(
     change: str, masker: str
 ) -> None:

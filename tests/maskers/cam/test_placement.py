@@ -51,7 +51,7 @@ def test_an_even_grid_is_enlarged_as_ever():
 @pytest.mark.parametrize(
     ("name", "options", "low", "high"),
     [
-        ("tf_efficientnet_b0", {}, 2, 16),
+        pytest.param("tf_efficientnet_b0", {}, 2, 16, marks=pytest.mark.slow),
         ("tf_mobilenetv3_small_minimal_100", {}, 2, 16),
         ("resnet18", {}, -16, -4),  # padding=1 sees more of what is above and to the left
         ("convnext_atto", {"depths": (1, 1, 2, 1)}, 0, 0),

@@ -63,7 +63,13 @@ def scores(masker, black_box, images, labels=LABELS, seed=0):
 
 
 @pytest.mark.parametrize(
-    "name", ["InputXGradient", "IntegratedGradients", "DeepLift", "FeatureAblation"]
+    "name",
+    [
+        "InputXGradient",
+        "DeepLift",
+        pytest.param("IntegratedGradients", marks=pytest.mark.slow),
+        pytest.param("FeatureAblation", marks=pytest.mark.slow),
+    ],
 )
 def test_methods_that_multiply_with_the_input_give_captums_numbers_on_normalized_images(name):
     net, images = exact()
@@ -140,7 +146,7 @@ def test_layers_are_found_or_named(kind):
     [
         GradientShap,
         lambda f: NoiseTunnel(Saliency(f)),
-        lambda f: NoiseTunnel(IntegratedGradients(f)),
+        pytest.param(lambda f: NoiseTunnel(IntegratedGradients(f)), marks=pytest.mark.slow),
         captum.attr.ShapleyValueSampling,
     ],
     ids=["shap", "tunnel", "tunnel-of-integrated", "shapley"],

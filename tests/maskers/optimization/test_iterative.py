@@ -86,7 +86,9 @@ def test_the_mask_follows_the_ranking_in_the_attributions():
         Iterative(objective=paper_mean(), steps=3, batch_size=3),
     ],
 )
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    "dtype", [torch.float32, pytest.param(torch.float64, marks=pytest.mark.slow)]
+)
 def test_the_mask_of_an_image_does_not_depend_on_its_batch(masker, dtype):
     black_box = PlantedEvidence()
     images, labels = black_box.examples(3, generator=seeded())
@@ -137,9 +139,7 @@ def test_without_tolerance_all_steps_run():
     assert black_box.num_images == 30 * 2 + 8 * 2 + 1
 
 
-@pytest.mark.parametrize(
-    ("channels", "size"), [(3, (4, 4)), (1, (5, 7)), (3, (16, 9)), (1, (1, 1)), (3, (1, 6))]
-)
+@pytest.mark.parametrize(("channels", "size"), [(3, (4, 4)), (1, (5, 7)), (1, (1, 1))])
 def test_tiny_images_work(size, channels):
     black_box = TorchBlackBox(small_network(channels))
     images = torch.rand(2, channels, *size, generator=seeded())

@@ -128,7 +128,7 @@ def converged():
 
 
 @pytest.mark.parametrize("estimate", ["linear", "mean"])
-@pytest.mark.parametrize("samples", [128, 512])
+@pytest.mark.parametrize("samples", [128, pytest.param(512, marks=pytest.mark.slow)])
 def test_standard_error_estimates_the_distance_to_the_map_of_many_samples(
     black_box, converged, estimate, samples
 ):
@@ -284,7 +284,7 @@ def test_a_constant_model_gets_an_empty_mask():
 
 
 @pytest.mark.parametrize("alternative", [Constant(color="zero"), Noise(), Choice()], ids=repr)
-@pytest.mark.parametrize("limit", [3, None])
+@pytest.mark.parametrize("limit", [3, pytest.param(None, marks=pytest.mark.slow)])
 def test_the_mask_of_an_image_does_not_depend_on_its_batch(examples, alternative, limit):
     images, labels = examples
     black_box, masker = (

@@ -91,7 +91,7 @@ def test_the_ridge_penalty_is_the_one_of_least_cross_validation_score():
     assert (estimator.attributions() - slow).abs().max() < 0.03 * slow.abs().max()
 
 
-@pytest.mark.parametrize("estimate", ["linear", "mean"])
+@pytest.mark.parametrize("estimate", ["linear", pytest.param("mean", marks=pytest.mark.slow)])
 def test_expected_correlation_predicts_the_correlation_with_many_samples(estimate):
     converged = filled("linear", 30000, nonlinear)[0].attributions().flatten()
     predicted, true = [], []

@@ -65,7 +65,7 @@ def rewritten(path, change_header=None, change_weights=None):
 # save and load
 
 
-@pytest.mark.parametrize("name", [*NAMES, "own", "paper"])
+@pytest.mark.parametrize("name", [*NAMES, "own", pytest.param("paper", marks=pytest.mark.slow)])
 def test_a_loaded_masker_equals_the_saved_one(net, photos, tmp_path, name):
     if name in NAMES:
         black_box, images, options = net(name), photos(4), {}

@@ -16,6 +16,7 @@ from saliencykit.testing.unchanged import untouched
 from tests.helpers import centers, padded, seeded, spots
 
 NAMES = ("convolutional", "squeezed", "channels-last", "class-token", "mean-token", "flattened")
+LIKE_OTHERS = ("squeezed", "mean-token")  # "convolutional" and "class-token"
 
 
 def randomized(network, seed=3):
@@ -31,7 +32,12 @@ def randomized(network, seed=3):
     return network.eval()
 
 
-@pytest.fixture(params=[*NAMES, "own"])
+@pytest.fixture(
+    params=[
+        *(pytest.param(name, marks=[pytest.mark.slow] * (name in LIKE_OTHERS)) for name in NAMES),
+        "own",
+    ]
+)
 def made(request, net, photos):
     """A black box, a network for it, and images."""
     if request.param == "own":
@@ -271,7 +277,16 @@ def test_bad_arguments_are_refused():
 # models of timm
 
 
-@pytest.mark.parametrize("name", ["test_resnet", "test_vit", "test_convnext", "test_efficientnet"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "test_resnet",
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("test_vit", "test_convnext", "test_efficientnet")
+        ),
+    ],
+)
 def test_models_of_timm(name):
     timm = pytest.importorskip("timm")
     from saliencykit.black_boxes.timm import wrap_timm

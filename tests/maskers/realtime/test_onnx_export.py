@@ -98,13 +98,18 @@ def test_one_file_takes_any_batch_size(net, photos, tmp_path, monkeypatch):
     ],
 )
 def test_feature_maps_of_every_layout(name, net, photos, tmp_path, traced):
-    images = photos(3)
-    masker = bound(net(name), images)
-    masker.export_onnx(tmp_path / "masker.onnx", labels=True)
+    black_box, images = net(name), photos(3)
+    masker = bound(black_box, images)
+    black_box.model.train()
+    fast = torch.backends.mha.get_fastpath_enabled()
+    with untouched("export_onnx", black_box.model), untouched("export_onnx", masker.network):
+        masker.export_onnx(tmp_path / "masker.onnx", labels=True)
+    assert torch.backends.mha.get_fastpath_enabled() == fast
     agree(tmp_path / "masker.onnx", masker, images, torch.tensor([2, 0, 4]))
     assert traced == [True, False]
 
 
+@pytest.mark.slow
 def test_a_model_of_timm(tmp_path, traced):
     black_box = trained("test_resnet", 64)
     images = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(1))
@@ -139,6 +144,7 @@ def test_a_standalone_encoder_and_the_confidence(net, photos, tmp_path, traced):
     agree(tmp_path / "own.onnx", masker, images)
 
 
+@pytest.mark.slow
 def test_the_pretrained_encoder(net, photos, tmp_path, traced):
     pytest.importorskip("timm")
     images = photos(3)
@@ -151,6 +157,7 @@ def test_the_pretrained_encoder(net, photos, tmp_path, traced):
     agree(tmp_path / "paper.onnx", masker, images)
 
 
+@pytest.mark.slow
 def test_another_image_size_and_a_half_precision_model(net, photos, tmp_path, traced):
     black_box = net("convolutional")
     masker = bound(black_box, photos(2))
@@ -185,9 +192,9 @@ class Returns(nn.Module):
     ("form", "output"),
     [
         ("tuple", "softmax"),
-        ("dict", "score"),
+        pytest.param("dict", "score", marks=pytest.mark.slow),
         pytest.param("probabilities", "softmax", marks=pytest.mark.slow),
-        ("probabilities", "sigmoid"),
+        pytest.param("probabilities", "sigmoid", marks=pytest.mark.slow),
         pytest.param("sigmoid", "softmax", marks=pytest.mark.slow),
         ("one probability", "sigmoid"),
     ],
@@ -205,17 +212,6 @@ def test_models_with_every_form_of_output(form, output, net, photos, tmp_path, t
     masker = bound(black_box, images)
     masker.export_onnx(tmp_path / "masker.onnx")
     agree(tmp_path / "masker.onnx", masker, images)
-
-
-def test_model_and_network_are_left_unchanged(net, photos, tmp_path, traced):
-    black_box, images = net("convolutional"), photos(2)
-    masker = bound(black_box, images)
-    black_box.model.train()
-    fast = torch.backends.mha.get_fastpath_enabled()
-    with untouched("export_onnx", black_box.model), untouched("export_onnx", masker.network):
-        masker.export_onnx(tmp_path / "masker.onnx")
-    assert black_box.model.training
-    assert torch.backends.mha.get_fastpath_enabled() == fast
 
 
 def test_black_boxes_that_cannot_be_exported_are_refused(net, photos, tmp_path):

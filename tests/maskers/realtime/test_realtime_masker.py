@@ -17,6 +17,7 @@ from saliencykit.testing.unchanged import untouched
 from tests.helpers import seeded
 
 NAMES = ("convolutional", "squeezed", "channels-last", "class-token", "flattened")
+LIKE_OTHERS = ("squeezed", "flattened")  # their feature maps are as in "convolutional"
 
 
 def randomized(network):
@@ -26,7 +27,12 @@ def randomized(network):
     return network
 
 
-@pytest.fixture(params=[*NAMES, "own"])
+@pytest.fixture(
+    params=[
+        *(pytest.param(name, marks=[pytest.mark.slow] * (name in LIKE_OTHERS)) for name in NAMES),
+        "own",
+    ]
+)
 def made(request, net, photos):
     """A black box, a bound masker, and images."""
     if request.param == "own":
@@ -231,7 +237,7 @@ def test_a_bfloat16_model_gives_float32_results(net, photos):
     ("name", "in_place"),
     [
         ("convolutional", False),
-        ("class-token", True),
+        pytest.param("class-token", True, marks=pytest.mark.slow),
         pytest.param("convolutional", True, marks=pytest.mark.slow),
         pytest.param("class-token", False, marks=pytest.mark.slow),
     ],
