@@ -517,7 +517,7 @@ def test_images_and_model_pixels_do_not_mix(path: Path) -> None:
         as_images(path, BOX, inputs="normalized")
     with pytest.raises(InputError, match="explain them apart"):
         as_images([path, torch.rand(3, 8, 8)], BOX, given_black_box=False)
-    with pytest.raises(InputError, match="'auto', 'raw' or 'normalized'"):
+    with pytest.raises(InputError, match="'auto' or 'raw' or 'normalized'"):
         as_images(path, BOX, inputs="normal")
 
 

@@ -259,7 +259,7 @@ def test_files_that_are_no_model(tmp_path, dynamic):
         ({"mean": 0.5}, "mean and std must be given together"),
         ({"size": 24}, "size=24 was given and the model takes 16 x 16"),
         ({"input_name": "x"}, "has no input 'x'; it has pixels"),
-        ({"layout": "CHW"}, "takes None or 'NCHW'"),
+        ({"layout": "CHW"}, "takes 'NCHW'"),
         ({"class_names": "nowhere.txt"}, "cannot read class names"),
     ],
 )
