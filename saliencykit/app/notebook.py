@@ -49,7 +49,7 @@ def explain_interactive(
     ipywidgets = required("ipywidgets", "explain_interactive", "notebook")
     named: list[Masker | str] = [] if masker is None else [masker]
     workbench = Workbench({"model": model}, named)
-    chosen = AUTOMATIC if masker is None else workbench.masker_names[1]
+    chosen = AUTOMATIC if masker is None else workbench.masker_names[0]
     explored = explore(workbench, image, Choice("model", chosen, label, against))
     own = min(max(round(100 * explored.area), 1), 95)
     slider = ipywidgets.IntSlider(own, 1, 95, description="budget, %")

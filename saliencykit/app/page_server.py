@@ -31,7 +31,7 @@ def launch_app(
 
     Args:
         models: A model as for `explain`, or several by the names to show, `{"mine": model}`.
-        maskers: Offered first; the registered ones are offered too.
+        maskers: Offered first, the first of them chosen; the registered ones are offered too.
         folder: Its images are a gallery, sorted by verdict.
         host: The address to listen at. Another one than 127.0.0.1 shows the page, and with it the
             folder, to everybody who reaches this machine.

@@ -27,7 +27,7 @@ class Workbench:
     Args:
         models: Black boxes, models or names of models, by the name that is shown.
         maskers: Maskers, texts like `rise:samples=500` or files of trained maskers, offered before
-            the others.
+            the others; the first one is chosen at first.
 
     Raises:
         InputError: There is no model, or one cannot be used.
@@ -36,7 +36,7 @@ class Workbench:
     Example:
         >>> from saliencykit.testing import PlantedEvidence
         >>> Workbench({"mine": PlantedEvidence()}, ["center-box"]).masker_names[:2]
-        ['automatic', 'center-box']
+        ['center-box', 'automatic']
     """
 
     def __init__(self, models: Mapping[str, object], maskers: Sequence[Masker | str] = ()) -> None:
@@ -57,7 +57,7 @@ class Workbench:
     def masker_names(self) -> list[str]:
         """The maskers, the first one is the default."""
         known = [name for name in list_maskers() if name not in _NOT_OFFERED]
-        return list(dict.fromkeys([AUTOMATIC, *self._maskers, *known]))
+        return list(dict.fromkeys([*self._maskers, AUTOMATIC, *known]))
 
     def black_box(self, model: str) -> BlackBox:
         """A model.

@@ -26,6 +26,12 @@ def print_scores(scores: "workflows.Scores") -> None:
         "down: lower is better",
         dim=True,
     )
+    empty = [s for s in scores.main if not any(summaries[m, s].n for m in scores.maskers)]
+    if empty and not scores.failures():
+        say(
+            f"{escape(', '.join(empty))}: does not apply to these images; localization and "
+            "pointing games need bounding boxes (--boxes), mosaics images of four classes"
+        )
     _print_reasons(scores)
 
 

@@ -45,3 +45,9 @@ def test_a_comparison_has_differences_and_intervals(shown):
     text = shown(120, print_comparison, SCORES, "a", SCORES.compare("a"))
     assert "+1 [+1, +1]" in text
     assert "each minus 'a'" in text
+
+
+def test_a_metric_that_applies_to_no_image_says_so(shown):
+    rows = tuple(Row(sample="a", index=0, masker=m, scores={"x": float("nan")}) for m in "ab")
+    scores = Scores(rows, {"maskers": {"a": "", "b": ""}, "metrics": {"x": {}}})
+    assert "x: does not apply to these images" in shown(120, print_scores, scores)
