@@ -132,13 +132,7 @@ def make_surrogate_network(
             "network='own'."
         )
     pretrained = options != ["pretrained=false"]
-    try:
-        black_box = timm_black_box(name, pretrained=pretrained, num_classes=num_classes)
-    except ImportError:
-        raise InputError(
-            f"network={network!r} is a timm model; pip install 'saliencykit[timm]', or use "
-            "network='own'."
-        ) from None
+    black_box = timm_black_box(name, pretrained=pretrained, num_classes=num_classes)
     mean, std = black_box.mean, black_box.std
     statistics = None if mean is None or std is None else (tuple(mean), tuple(std))
     architecture = {"kind": "timm", "name": name, "num_classes": num_classes}

@@ -17,6 +17,7 @@ from saliencykit.black_boxes.preprocessing import Fit
 from saliencykit.black_boxes.state_dict import build_seeded
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.errors import InputError
+from saliencykit.core.optional_packages import required
 from saliencykit.core.output import Output
 from saliencykit.storage.hub_access import no_retries_when_offline
 
@@ -57,15 +58,14 @@ def timm_black_box(
         max_batch_size: The largest batch that the model gets.
 
     Raises:
-        InputError: The name is unknown, the weights cannot be downloaded, or the checkpoint or the
-            class names do not fit.
+        InputError: timm is not installed, the name is unknown, the weights cannot be downloaded, or
+            the checkpoint or the class names do not fit.
 
     Example:
         >>> timm_black_box("test_resnet", pretrained=False).size
         (160, 160)
     """
-    import timm
-
+    timm = required("timm", f"timm:{name}", "timm")
     if not name.startswith(_REMOTE) and not timm.is_model(name):
         hint = near_names(name.split(".")[0], timm.list_models())
         raise InputError(
@@ -85,7 +85,8 @@ def timm_black_box(
             raise InputError(f"timm has no pretrained weights for {name!r}; write {offline}.")
         once = no_retries_when_offline() if download else nullcontext()
         with making(f"timm:{name}", download, offline), once:
-            return timm.create_model(name, pretrained=download, **options)
+            model: nn.Module = timm.create_model(name, pretrained=download, **options)
+            return model
 
     black_box = wrap_timm(build_seeded(build, checkpoint, num_classes))
     if black_box is None:

@@ -12,6 +12,7 @@ from saliencykit.black_boxes.preprocessing import Fit
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.checks import name_of
 from saliencykit.core.errors import InputError
+from saliencykit.core.optional_packages import required
 from saliencykit.core.output import Output
 from saliencykit.core.visible_text import first_line
 from saliencykit.storage.hub_access import no_retries_when_offline
@@ -223,8 +224,7 @@ def _saved_processor(config: Any) -> Any:
 
 def _pretrained(name: str) -> Any:
     """An image classifier with trained weights, the head's included."""
-    import transformers
-
+    transformers = required("transformers", f"transformers:{name}", "transformers")
     load: Any = transformers.AutoModelForImageClassification.from_pretrained
     try:
         with no_retries_when_offline():

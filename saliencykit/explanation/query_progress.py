@@ -51,7 +51,8 @@ def reporting(black_box: BlackBox, progress: Progress, total: int | None) -> Ite
 
 @contextmanager
 def _bar() -> Iterator[Callable[[int, int | None], None]]:
-    with required("tqdm.auto", "progress=True").tqdm(desc="explain", unit=" evaluations") as bar:
+    tqdm = required("tqdm.auto", "progress=True", "notebook").tqdm
+    with tqdm(desc="explain", unit=" evaluations") as bar:
 
         def update(done: int, total: int | None) -> None:
             bar.total = total

@@ -1,13 +1,20 @@
 """Hypothesis strategies for the tensors of the library: small, of odd sizes too, float64."""
 
 import torch
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as arrays
 from torch import Tensor
 
+from saliencykit.core.errors import InputError
 from saliencykit.core.objective import Trial
 from saliencykit.core.types import Images, Labels, Mask
 from saliencykit.testing.contracts.case import seeded
+
+try:
+    from hypothesis import strategies as st
+    from hypothesis.extra import numpy as arrays
+except ImportError:
+    raise InputError(
+        "saliencykit.testing.strategies needs hypothesis; pip install 'saliencykit[testing]'."
+    ) from None
 
 
 def sizes(least: int = 4, most: int = 16) -> st.SearchStrategy[tuple[int, int]]:

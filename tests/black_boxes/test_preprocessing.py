@@ -54,12 +54,14 @@ def test_crop_equals_torchvision_to_the_bit(crop: int, resize: int) -> None:
 )
 def test_every_fit_equals_timm_to_the_bit(mode: str, share: float, size: tuple[int, int]) -> None:
     timm_data = pytest.importorskip("timm.data")
+    # older versions crop to other sizes than squares after a bilinear resize, whatever they get
+    interpolation = "bicubic" if size[0] == size[1] or mode != "center" else "bilinear"
     mean = (0.5, 0.25, 0.75)
     transform = timm_data.create_transform(
         input_size=(3, *size),
         crop_pct=share,
         crop_mode=mode,
-        interpolation="bicubic",
+        interpolation=interpolation,
         mean=mean,
         std=ONE,
         normalize=False,
@@ -68,7 +70,7 @@ def test_every_fit_equals_timm_to_the_bit(mode: str, share: float, size: tuple[i
     for width, height in SHAPES[:5]:
         photo = image(width, height)
         ours, _ = fit_image(
-            photo, size, fit=fit, crop_pct=share, interpolation="bicubic", fill=mean
+            photo, size, fit=fit, crop_pct=share, interpolation=interpolation, fill=mean
         )
         assert torch.equal(ours[0], transform(photo).float() / 255), (width, height)
 

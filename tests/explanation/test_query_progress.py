@@ -59,5 +59,5 @@ def test_without_tqdm_and_for_other_values_there_is_advice(monkeypatch):
     with pytest.raises(InputError, match="expected True, False or a function"):
         explain(black_box, images, labels, masker="gradient", progress="yes")
     monkeypatch.setitem(sys.modules, "tqdm.auto", None)
-    with pytest.raises(InputError, match="pip install tqdm"):
+    with pytest.raises(InputError, match=r"pip install 'saliencykit\[notebook\]'"):
         explain(black_box, images, labels, masker="gradient", progress=True)
