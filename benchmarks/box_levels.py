@@ -66,14 +66,14 @@ def main() -> None:
         known = np.c_[(shapes - middle) / spread, np.ones(len(shapes))]
         squares = known.T @ (known * weights) + 0.01 * len(known) * np.eye(known.shape[1])
         slope = np.linalg.solve(squares, known.T @ (right * weights))
-        for name in ("tune", "report"):
-            group, shape, correct, own = rows[name]
+        for name, (group, shape, correct, own) in list(rows.items())[1:]:
             chosen = (np.c_[(shape - middle) / spread, np.ones(len(shape))] @ slope).argmax(1)
             for who, levels in (("masker", own), (f"small x {weight}", chosen)):
                 wrong = 100 * (1 - correct[np.arange(len(own)), levels])
                 sizes = " / ".join(f"{wrong[group == size].mean():.0f}" for size in range(4))
-                gain = interval(wrong - 100 * (1 - correct[np.arange(len(own)), own]))
-                print(name, who, sizes, f"all {wrong.mean():.1f}, {gain} less the masker's own")
+                gains = interval(wrong - 100 * (1 - correct[np.arange(len(own)), own]))
+                gain = "{:+.1f} [{:+.1f}, {:+.1f}]".format(*gains)
+                print(name, who, sizes, f"all {wrong.mean():.1f}, less the masker's own {gain}")
 
 
 if __name__ == "__main__":
