@@ -40,6 +40,7 @@ from saliencykit.registry import trained_masker
 SCALES = (1.0, 10 / 7, 2.0)
 LARGER = "CAM at three sizes"
 OURS = "universal"
+FINER = "universal of CAM at three sizes"
 TAKEN = 0.5  # overlap of a box that is right
 Rows = Mapping[str, Mapping[str, Row]]
 """By method, by photo."""
@@ -51,6 +52,7 @@ def maskers(black_box: BlackBox, network: Path | None) -> dict[str, Masker]:
         "CAM": Cam(),
         OURS: Universal(network=network),
         LARGER: Cam(scales=SCALES),
+        FINER: Universal(network=network, evidence=Cam(scales=SCALES)),
     }
     trained = trained_masker(black_box)
     return methods if trained is None else methods | {"trained": trained.bound_to(black_box)}
@@ -126,16 +128,17 @@ def gaps(rows: Mapping[str, Row]) -> dict[str, float]:
     return {photo: gap(row) for photo, row in rows.items() if "areas" in row}
 
 
-def evidence_table(files: Sequence[Path]) -> str:
-    """Markdown: kept minus dropped, and what `universal` has more on the same photos."""
+def evidence_table(files: Sequence[Path], method: str = OURS) -> str:
+    """Markdown: kept minus dropped, and what a method has more on the same photos."""
     lines = [
-        "| left out | photos | CAM | CAM at 224, 320, 448 px | trained for it | `universal` | more "
+        f"| left out | photos | CAM | CAM at 224, 320, 448 px | trained for it | `{method}` | more "
         "than CAM | than CAM at three sizes | than the trained one |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for model, rows in by_model(files).items():
-        found = {name: gaps(rows.get(name, {})) for name in ("CAM", LARGER, "trained", OURS)}
-        ours = found[OURS]
+        found = {name: gaps(rows.get(name, {})) for name in ("CAM", LARGER, "trained", method)}
+        if not (ours := found[method]):
+            continue
         cells = [f"{mean(g.values()):.3f}" if g else "" for g in found.values()]
         for name in ("CAM", LARGER, "trained"):
             both = [ours[photo] - value for photo, value in found[name].items() if photo in ours]
@@ -217,8 +220,12 @@ def main() -> None:
     if not arguments.table:
         run(arguments)
         return
-    for tag, table in (("evidence", evidence_table), ("boxes", box_table)):
-        text = table(arguments.table)
+    tables = {
+        "evidence": evidence_table(arguments.table),
+        "finer": evidence_table(arguments.table, FINER),
+        "boxes": box_table(arguments.table),
+    }
+    for tag, text in tables.items():
         print(text, end="\n\n")
         if arguments.into:
             put_into(arguments.into, tag, text)
