@@ -253,6 +253,12 @@ class TorchBlackBox(BlackBox):
                 output = model(inputs)
             if writes is not None:
                 self._state["writes"] = writes.any
+                if writes.weights:
+                    raise InputError(
+                        f"{name_of(self.model)} writes into its own weights when it is queried, as "
+                        "layers do that set them by the first images they see; run it once on "
+                        "images of its own, model(images), before it is explained."
+                    )
         except SaliencyKitError:
             raise
         except Exception as error:

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+_FEW = 4096  # values of a weight that is looked at and put back
 _draws: "WeakKeyDictionary[nn.Module, bool]" = WeakKeyDictionary()
 """Does a model draw random numbers in eval mode?"""
 
@@ -49,17 +50,26 @@ def restored_rng_state(source: nn.Module | None = None) -> Iterator[None]:
 
 @final
 class BufferWrites:
-    """Notices whether a model in eval mode writes into its own buffers, and takes that back.
+    """Notices whether a model in eval mode writes into its own buffers or weights, and takes that
+    back; of weights those with few values, and only where no other thread may be training them.
 
     Args:
         model: Runs inside.
 
     Attributes:
-        any: Has anything been written?
+        any: Has anything been written into a buffer?
+        weights: Has anything been written into a weight?
     """
 
     def __init__(self, model: nn.Module) -> None:
-        self.any = False
+        self.any = self.weights = False
+        alone = threading.active_count() == 1
+        self._weights = [
+            (weight, weight._version, weight.detach().clone() if weight.numel() <= _FEW else None)
+            for weight in model.parameters()
+            if alone and type(weight) is nn.Parameter and not weight.is_meta
+            if weight.layout is torch.strided and not weight.is_inference()
+        ]
         self._before = [
             (layer._buffers, name, buffer, buffer.clone(), buffer._version)
             for layer in model.modules()
@@ -79,6 +89,13 @@ class BufferWrites:
             with torch.no_grad():
                 buffer.copy_(values)
             buffers[name] = buffer
+        for weight, version, known in self._weights:
+            same = known is None or torch.equal(weight.detach().nan_to_num(), known.nan_to_num())
+            if same and weight._version == version:
+                continue
+            self.weights = True
+            if known is not None:
+                weight.data.copy_(known)  # which other weights may share
 
 
 class OperationMode(TorchDispatchMode):  # type: ignore[no-untyped-call]

@@ -354,3 +354,32 @@ def test_a_model_made_in_inference_mode_has_gradients_too():
         made = fixed(small)
     masks = [explain(model, images(), 0, masker="gradient").mask for model in (made, fixed(small))]
     assert torch.equal(*masks)
+
+
+class FirstImages(nn.Module):
+    """Sets its weights by the first images that it sees (ActNorm of Glow)."""
+
+    def __init__(self, through_data: bool) -> None:
+        super().__init__()
+        self.net, self.shift = small()[1:], nn.Parameter(torch.zeros(1, 3, 1, 1))
+        self.register_buffer("ready", torch.tensor(False))
+        self.through_data = through_data
+
+    def forward(self, images: Tensor) -> Tensor:
+        if not self.ready:
+            with torch.no_grad():
+                shift = self.shift.data if self.through_data else self.shift
+                shift.copy_(images.mean((0, 2, 3), keepdim=True))
+                self.ready.fill_(True)
+        return self.net(images - self.shift)
+
+
+@pytest.mark.parametrize("through_data", [False, True])
+def test_a_model_that_sets_its_weights_when_queried_is_refused_and_comes_back(through_data):
+    model, given = FirstImages(through_data).eval(), torch.rand(1, 3, 16, 16)
+    with pytest.raises(InputError, match=r"writes into its own weights .* model\(images\)"):
+        explain(model, given, 0, masker="gradient")
+    assert not model.shift.any()
+    assert not model.ready
+    model(given)
+    assert explain(model, given, 0, masker="gradient").mask.any()
