@@ -1,4 +1,4 @@
-"""What the package requires: a missing extra is named, on one line, and plugins ask for the same
+"""What the package requires: a missing extra is named, on one line, and plugins require the same
 versions.
 """
 
@@ -87,11 +87,11 @@ def test_every_extra_is_tried():
 
 def test_plugins_and_their_template_ask_for_the_same_versions():
     lines = [*PROJECT["dependencies"], *(line for lines in EXTRAS.values() for line in lines)]
-    asked = dict(re.findall(r"^([\w-]+)(?:\[.*\])?(>=.*)$", "\n".join(lines), re.MULTILINE))
+    required = dict(re.findall(r"^([\w-]+)(?:\[.*\])?(>=.*)$", "\n".join(lines), re.MULTILINE))
     template = ROOT / "saliencykit" / "registry" / "template" / "pyproject.toml.template"
     for path in [template, *ROOT.glob("plugins/*/pyproject.toml")]:
         for name, versions in re.findall(r'"([\w-]+)(>=[^"]*)"', path.read_text()):
-            assert asked.get(name, versions) == versions, (path, name)
+            assert required.get(name, versions) == versions, (path, name)
 
 
 @pytest.mark.parametrize(
