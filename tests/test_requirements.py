@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from saliencykit import explain, explain_dataset, explain_frames, fit, fit_surrogate, list_models
+from saliencykit import explain, explain_dataset, explain_frames, fit, list_models
 from saliencykit.app import explain_interactive, launch_app
 from saliencykit.core.errors import SaliencyKitError
 from saliencykit.demo import demo_black_box, demo_image
@@ -46,9 +46,6 @@ CALLS = {
     "timm": [
         lambda black_box, folder: explain("timm:resnet18", demo_image()),
         lambda black_box, folder: list_models("timm:*"),
-        lambda black_box, folder: fit_surrogate(
-            black_box, folder / "photos", network="timm:resnet18"
-        ),
     ],
     "transformers": [lambda black_box, folder: explain("transformers:a/b", demo_image())],
     "captum": [
@@ -57,10 +54,7 @@ CALLS = {
         ),
         lambda black_box, folder: importlib.import_module(AGAIN[1]),
     ],
-    "train": [
-        lambda black_box, folder: fit(black_box, folder / "photos"),
-        lambda black_box, folder: fit_surrogate(black_box, folder / "photos"),
-    ],
+    "train": [lambda black_box, folder: fit(black_box, folder / "photos")],
     "data": [
         lambda black_box, folder: explain_dataset(
             black_box, folder / "t.parquet", output_dir=folder / "run"
