@@ -79,7 +79,7 @@ def test_every_extra_is_tried():
     assert set(CALLS) == set(EXTRAS) - {"all", "docs", "dev"}
 
 
-def test_plugins_and_their_template_ask_for_the_same_versions():
+def test_plugins_and_their_template_require_the_same_versions():
     lines = [*PROJECT["dependencies"], *(line for lines in EXTRAS.values() for line in lines)]
     required = dict(re.findall(r"^([\w-]+)(?:\[.*\])?(>=.*)$", "\n".join(lines), re.MULTILINE))
     template = ROOT / "saliencykit" / "registry" / "template" / "pyproject.toml.template"
