@@ -101,7 +101,7 @@ class Universal(Masker):
         evidence: The masker whose map is sharpened. None: the class activation map, in the same
             pass as the prediction, where the head is pooling and one linear layer; else Grad-CAM;
             for a black box without a torch module RISE with 64 masks. The map of
-            `Cam(scales=(1, 1.4, 2))` is finer and costs seven predictions; its masks are better.
+            `Cam(scales=(1, 10 / 7, 2))` is finer and costs seven predictions; its masks are better.
         network: A file of another training. None: the one that comes with the package.
 
     Raises:
