@@ -64,7 +64,7 @@ def test_a_masker_with_a_budget_says_so_and_can_be_sent_elsewhere():
 
 @pytest.mark.parametrize("budget", [0, 1.0, 10])
 def test_a_budget_is_a_fraction_of_the_pixels(budget):
-    with pytest.raises(InputError, match=r"CenterBox.with_budget .*such as 0.1"):
+    with pytest.raises(InputError, match=r"CenterBox.with_budget.*a number in \(0, 1\)"):
         explain(BLACK_BOX, IMAGES, masker=CenterBox(), budget=budget)
 
 

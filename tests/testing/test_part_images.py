@@ -91,9 +91,12 @@ def test_the_background_is_no_evidence_for_the_class():
     assert ((means - around.mean(0)).abs() < 3.5 * chance).all()
 
 
-@pytest.mark.parametrize(("count", "size"), [(0, 64), (-1, 64), (3, 31)])
-def test_bad_numbers(count, size):
-    with pytest.raises(InputError, match=r"count must be >= 1 and size >= 32"):
+@pytest.mark.parametrize(
+    ("count", "size", "expected"),
+    [(0, 64, "count=0.*>= 1"), (-1, 64, "count=-1.*>= 1"), (3, 31, "size=31.*>= 32")],
+)
+def test_bad_numbers(count, size, expected):
+    with pytest.raises(InputError, match=expected):
         machine_parts(count, generator=seeded(), size=size)
 
 
@@ -104,5 +107,5 @@ def test_an_empty_bench_looks_like_the_background_of_a_part():
     background = images.movedim(1, 3)[place[:, 0] == 0]
     assert abs(float(background.mean() - benches.mean())) < 0.03
     assert abs(float(background.std() - benches.std())) < 0.02
-    with pytest.raises(InputError, match=r"empty_benches\(0, size=64\): count must be >= 1"):
+    with pytest.raises(InputError, match=r"empty_benches\(count=0\).*>= 1"):
         empty_benches(0, generator=seeded())

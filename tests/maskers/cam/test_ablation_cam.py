@@ -153,10 +153,10 @@ def test_equals_a_plain_loop_over_channels(kind):
 @pytest.mark.parametrize("kind", ["linear", "rectified"])
 def test_a_pooled_head_takes_one_forward_pass(kind):
     model = model_of(kind)
-    scores(model)  # finds the head
-
     queried = []
     handle = model.register_forward_pre_hook(lambda module, given: queried.append(len(given[0])))
+    scores(model)  # finds the head
+    queried.clear()
     scores(model)
     handle.remove()
     assert queried == [3]
