@@ -65,8 +65,8 @@ def test_a_reference_page_shows_the_docstring_of_each_object(site: Path, name: s
     for path, _ in DIRECTIVE.findall((DOCS / "reference" / f"{name}.md").read_text()):
         assert re.search(rf'id="{re.escape(path)}[".]', html), f"{path} is not shown"
         thing = thing_at(path)
-        members = [f"{path}.{each}" for each, _ in public_in(thing)]
-        for member in members if inspect.ismodule(thing) else [path]:
+        inside = public_in(thing) if inspect.ismodule(thing) else []
+        for member in [f"{path}.{each}" for each, _ in inside] or [path]:
             one = thing_at(member)
             doc = inspect.getdoc(one)
             if (inspect.isclass(one) or inspect.isfunction(one)) and doc:
