@@ -26,12 +26,18 @@ SUFFIXES = tuple(f".{suffix}" for suffix in _SUFFIXES.split())
 
 
 def need_av() -> None:
-    """Check that PyAV is installed.
+    """Check that PyAV is installed, and keep FFmpeg's own messages away from Python.
+
+    Older versions of torchvision turn those on. They are printed beside ours, and a thread of
+    FFmpeg that waits to print one can block the closing of a file for ever.
 
     Raises:
         InputError: It is not; with the line that installs it.
     """
     required("av", "a video", "video")
+    import av.logging
+
+    av.logging.set_level(None)
 
 
 @final

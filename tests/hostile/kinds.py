@@ -410,7 +410,7 @@ def _damage_safetensors(path: Path, random: random.Random) -> str:
         lambda t: t.double(), lambda t: t.to(torch.int64), lambda t: t.to(torch.bool),
         lambda t: torch.full_like(t, 5), lambda t: t[:0] if t.ndim else t, lambda t: t[None],
         lambda t: t.float() * torch.nan, lambda t: t.float() + torch.inf, lambda t: -t.float(),
-        lambda t: t.to(torch.complex64), lambda t: t.to(torch.bfloat16), lambda t: t.flatten()[:1],
+        lambda t: t.to(torch.int8), lambda t: t.to(torch.bfloat16), lambda t: t.flatten()[:1],
         lambda t: torch.cat([t, t]) if t.ndim else t, lambda t: t.to(torch.float8_e4m3fn),
     )  # fmt: skip
     if random.random() < 0.2:

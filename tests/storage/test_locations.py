@@ -167,6 +167,7 @@ def test_errors_of_a_stores_own_package_are_one_line():
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.filterwarnings("ignore:UPath 'ftp' filesystem not explicitly")  # before 0.3.8
 def test_a_missing_package_or_protocol_is_one_line(monkeypatch):
     with pytest.raises(InputError, match="cannot be reached"):
         location("ftp://no-such-host.invalid/x.png")

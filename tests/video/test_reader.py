@@ -3,6 +3,8 @@ import pytest
 
 pytest.importorskip("av")
 
+import av
+
 from saliencykit.core.errors import InputError
 from saliencykit.video.reader import Clip
 from tests.clips import COUNT, SIZE, pixels, write_clip
@@ -23,6 +25,14 @@ def test_frames_come_in_order_with_times_and_again_from_the_beginning(tmp_path):
         assert [float(f.time) for f in frames] == [i / 10 for i in range(COUNT)]
         assert all(near(f.image, pixels(f.index)) for f in frames)
     assert clip.damage is None
+
+
+def test_ffmpeg_prints_nothing_where_torchvision_had_let_it(tmp_path, capfd):
+    av.logging.set_level(av.logging.ERROR)
+    (tmp_path / "a.mp4").write_text("no video")
+    with pytest.raises(InputError, match="is not a video"):
+        Clip(tmp_path / "a.mp4")
+    assert capfd.readouterr().err == ""
 
 
 @pytest.mark.parametrize("rotation", [90, 180, -90])
