@@ -306,8 +306,9 @@ class HttpBlackBox(BlackBox):
         self, layout: Layout, size: int | tuple[int, int] | None, channels: int, dtype: str
     ) -> InputSpec:
         options: dict[str, Any] = {key: getattr(self, key) for key in _PREPROCESSING}
+        options["dtype"] = dtype
         try:
-            return InputSpec(layout=layout, size=size, channels=channels, dtype=dtype, **options)
+            return InputSpec(layout=layout, size=size, channels=channels, **options)
         except InputError as error:
             raise InputError(f"{redacted(self.url)}: {error}") from error
 

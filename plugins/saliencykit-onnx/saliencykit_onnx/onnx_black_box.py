@@ -129,11 +129,11 @@ class OnnxBlackBox(BlackBox):
         try:
             declared = read_input_shape(shape, self.layout)
             options: dict[str, Any] = {key: getattr(self, key) for key in _PREPROCESSING}
+            options["dtype"] = dtype
             spec = InputSpec(
                 channels=declared.channels or 3,
                 size=declared.size(self.size),
                 layout=declared.layout,
-                dtype=dtype,
                 **options,
             )
         except InputError as error:
