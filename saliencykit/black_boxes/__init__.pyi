@@ -15,8 +15,6 @@ from .model_output import read_logits as read_logits
 from .model_output import warn_of_misreading as warn_of_misreading
 from .model_wrapping import wrap_model as wrap_model
 from .module_adapter import BlackBoxModule as BlackBoxModule
-from .options import check_choices as check_choices
-from .options import check_max_batch_size as check_max_batch_size
 from .pixel_range import with_pixel_range as with_pixel_range
 from .preprocessing import Fit as Fit
 from .preprocessing import Interpolation as Interpolation

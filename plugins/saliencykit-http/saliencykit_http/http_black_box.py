@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast, final
+from typing import TYPE_CHECKING, Annotated, Any, cast, final
 from urllib.parse import urlsplit
 
 import torch
@@ -16,7 +16,6 @@ from saliencykit.black_boxes import (
     Fit,
     InputSpec,
     Layout,
-    check_choices,
     check_class_names,
     num_columns,
     read_class_names,
@@ -25,7 +24,7 @@ from saliencykit.black_boxes import (
     warn_of_misreading,
     warn_unknown_normalization,
 )
-from saliencykit.core import OUTPUTS, Images, Logits, Output
+from saliencykit.core import Images, Logits, Output, check_fields
 from saliencykit_http.cache import OutputCache
 from saliencykit_http.cached_queries import CachedQueries
 from saliencykit_http.client import Client, redacted
@@ -120,14 +119,14 @@ class HttpBlackBox(BlackBox):
     class_names: str | Sequence[str] | None = field(default=None, repr=False)
     input_name: str | None = None
     output_name: str | None = None
-    max_batch_size: int | None = _MAX_BATCH_SIZE
-    max_queries: int | None = None
+    max_batch_size: Annotated[int | None, "[1, inf)"] = _MAX_BATCH_SIZE
+    max_queries: Annotated[int | None, "[1, inf)"] = None
     cache: str | Path | None = None
     version: str = ""
-    timeout: float = 30.0
-    retries: int = 6
-    backoff: float = 0.5
-    longest_wait: float = 60.0
+    timeout: Annotated[float, "(0, inf)"] = 30.0
+    retries: Annotated[int, "[0, inf)"] = 6
+    backoff: Annotated[float, "[0, inf)"] = 0.5
+    longest_wait: Annotated[float, "[0, inf)"] = 60.0
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     token_variable: str | None = None
     binary: bool | None = None
@@ -151,17 +150,7 @@ class HttpBlackBox(BlackBox):
                 f"{who} takes an address like http://host:8000/v2/models/resnet; got {self.url!r}."
             )
         self._check_functions()
-        check_choices(self, who, output=OUTPUTS, probabilities=(False, True))
-        for name, least in (("max_batch_size", 1), ("max_queries", 1), ("retries", 0)):
-            value = getattr(self, name)
-            optional = value is None and name != "retries"
-            if not optional and (not isinstance(value, int) or value < least):
-                raise InputError(f"{who}: {name} must be a whole number >= {least}; got {value!r}.")
-        for name in ("timeout", "backoff", "longest_wait"):
-            value = getattr(self, name)
-            finite = isinstance(value, int | float) and 0 <= value < float("inf")
-            if not finite or (name == "timeout" and value == 0):
-                raise InputError(f"{who}: {name} must be a number of seconds > 0; got {value!r}.")
+        check_fields(self)
         if self.token_variable is not None and not os.environ.get(self.token_variable):
             raise InputError(
                 f"{who}: there is no token in the environment variable {self.token_variable!r}."

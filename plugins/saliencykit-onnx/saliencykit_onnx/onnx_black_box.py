@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Annotated, Any, final
 
 import numpy as np
 import torch
@@ -14,9 +14,7 @@ from saliencykit.black_boxes import (
     Fit,
     InputSpec,
     Layout,
-    check_choices,
     check_class_names,
-    check_max_batch_size,
     num_columns,
     read_class_names,
     read_input_shape,
@@ -24,7 +22,7 @@ from saliencykit.black_boxes import (
     warn_of_misreading,
     warn_unknown_normalization,
 )
-from saliencykit.core import OUTPUTS, Images, Logits, Output, first_line
+from saliencykit.core import Images, Logits, Output, check_fields, first_line
 from saliencykit_onnx.session import image_input, logits_output, open_session
 
 if TYPE_CHECKING:
@@ -105,12 +103,12 @@ class OnnxBlackBox(BlackBox):
     class_names: str | Sequence[str] | None = field(default=None, repr=False)
     input_name: str | None = None
     output_name: str | None = None
-    max_batch_size: int | None = None
+    max_batch_size: Annotated[int | None, "[1, inf)"] = None
     fit: Fit = "crop"
     crop_pct: float = 1.0
     interpolation: str = "bilinear"
     providers: str | Sequence[str] | None = None
-    threads: int | None = None
+    threads: Annotated[int | None, "[1, inf)"] = None
     options: Any = field(default=None, repr=False)
     _state: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 
@@ -118,11 +116,7 @@ class OnnxBlackBox(BlackBox):
 
     def __post_init__(self) -> None:
         """Open the file, and read what it declares of its input and output."""
-        who = "OnnxBlackBox"
-        check_choices(self, who, output=OUTPUTS, probabilities=(False, True))
-        check_max_batch_size(self.max_batch_size, who)
-        if self.threads is not None and (not isinstance(self.threads, int) or self.threads < 1):
-            raise InputError(f"{who}: threads must be >= 1 or None; got {self.threads!r}.")
+        check_fields(self)
         session = self._open()
         name, shape, dtype = image_input(session, self.input_name, self._name)
         output, output_shape = logits_output(session, self.output_name, self._name)

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Annotated, Any, final
 
 import numpy as np
 import torch
@@ -14,11 +14,10 @@ from saliencykit.black_boxes import (
     InputSpec,
     Layout,
     check_class_names,
-    check_max_batch_size,
     read_class_names,
     read_logits,
 )
-from saliencykit.core import Images, Logits, first_line
+from saliencykit.core import Images, Logits, check_fields, first_line
 from saliencykit_sklearn.estimator import Method, choose_method, image_shape, read_estimator
 
 if TYPE_CHECKING:
@@ -78,7 +77,7 @@ class SklearnBlackBox(BlackBox):
     flatten: bool = True
     method: Method | None = None
     class_names: str | Sequence[str] | None = field(default=None, repr=False)
-    max_batch_size: int | None = 256
+    max_batch_size: Annotated[int | None, "[1, inf)"] = 256
     fit: Fit = "squash"
     crop_pct: float = 1.0
     interpolation: str = "bilinear"
@@ -89,7 +88,7 @@ class SklearnBlackBox(BlackBox):
 
     def __post_init__(self) -> None:
         """Read what the estimator takes."""
-        check_max_batch_size(self.max_batch_size, "SklearnBlackBox")
+        check_fields(self)
         if self.features is not None and not callable(self.features):
             raise InputError(
                 "SklearnBlackBox: features must be a function from images to rows; got "
