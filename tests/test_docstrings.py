@@ -7,6 +7,7 @@ import doctest
 import importlib
 import inspect
 import re
+import tempfile
 import textwrap
 from enum import Enum
 from pathlib import Path
@@ -42,7 +43,8 @@ def _registry_of_examples():
 @pytest.mark.usefixtures("_registry_of_examples")  # an example may register
 @pytest.mark.parametrize("name", [name for name in MODULES if has_example(name)])
 def test_the_examples_run(name, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)  # and may write
+    monkeypatch.chdir(tmp_path)  # and may write, also temporary files
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     torch.manual_seed(0)
     result = doctest.testmod(
         importlib.import_module(name),

@@ -30,7 +30,7 @@ from saliencykit.core.types import Images, Logits, Target
 from saliencykit.networks.direct_execution import without_checkpointing
 from saliencykit.networks.final_operation import FinalOperation
 from saliencykit.networks.module_state import (
-    BufferWrites,
+    StateWrites,
     in_use_elsewhere,
     restored_rng_state,
     unwrap,
@@ -248,7 +248,7 @@ class TorchBlackBox(BlackBox):
         inputs = self._normalize(images)
         try:
             model = self._model_to_run()
-            watched = nullcontext() if "writes" in self._state else BufferWrites(model)
+            watched = nullcontext() if "writes" in self._state else StateWrites(model)
             with watched as writes, restored_rng_state(self.source_module), without_checkpointing():
                 output = model(inputs)
             if writes is not None:

@@ -60,10 +60,8 @@ def progress(
         if name != current:  # units of an earlier call took no time in this one
             current, first, started = name, done, now
             bar.reset(task, total=total, completed=max(0, done - 1), description=name)
-        count = (
-            f"{done} of {total} {unit}" if total else f"{done} {unit[: -1 if done == 1 else None]}"
-        )
-        count = count.rstrip()
+        counted = unit.removesuffix("s") if done == 1 and not total else unit
+        count = f"{done}{f' of {total}' if total else ''} {counted}".rstrip()
         bar.update(task, completed=done, total=total, count=count, note=note)
         if not to.is_terminal and (done == total or now - printed >= _INTERVAL):
             printed = now

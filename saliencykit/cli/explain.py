@@ -1,7 +1,7 @@
 """The command explain: images, a data set, or a video."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
@@ -201,6 +201,14 @@ def _class_text(row: Mapping[str, Any]) -> str:
     return index if name == index else f"{name} ({index})"
 
 
+def _title(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
+    """What tells a row from the others: its image, its class, or both."""
+    image, label = Path(row["image"]).name, row["name"].split(",")[0]
+    masks = sum(other["image"] == row["image"] for other in rows)
+    both = 1 < masks < len(rows)
+    return escape(f"{image}, {label}" if both else label if masks > 1 else image)
+
+
 def _print(rows: list[dict[str, Any]], seconds: float, answer: "workflows.Explanation") -> None:
     scores = answer.output == "score"
     numbers = ("probability", "kept", "dropped", "area")
@@ -222,23 +230,13 @@ def _print(rows: list[dict[str, Any]], seconds: float, answer: "workflows.Explan
         "with it removed; area: fraction of pixels in the mask",
         dim=True,
     )
-    of_several = len({row["image"] for row in rows}) > 1
-
-    def name_of(row: Mapping[str, Any]) -> str:
-        image, label = Path(row["image"]).name, row["name"].split(",")[0]
-        several = sum(other["image"] == row["image"] for other in rows) > 1
-        return escape(
-            f"{image}, {label}" if several and of_several else label if several else image
-        )
-
     for verdict in dict.fromkeys(row["verdict"] for row in rows if "verdict" in row):
-        names = dict.fromkeys(name_of(row) for row in rows if row["verdict"] == verdict)
+        names = dict.fromkeys(_title(row, rows) for row in rows if row["verdict"] == verdict)
         trial = (f"{name} {number(rows[0][name], scores)}" for name in ("kept", "dropped"))
         say(f"{', '.join(trial if len(rows) == 1 else names)}: {verdict.words}")
     for index, row in enumerate(rows):
         for words in answer.region_words(index):
-            name = f"{Path(row['image']).name}, {row['name'].split(',')[0]}: "
-            say(f"{escape(name) if len(rows) > 1 else ''}{words}")
+            say(f"{f'{_title(row, rows)}: ' if len(rows) > 1 else ''}{words}")
     for remark in dict.fromkeys(row["remark"] for row in rows if "remark" in row):
         say(remark)
     last = f" ... {Path(rows[-1]['overlay']).name}" if len(rows) > 1 else ""

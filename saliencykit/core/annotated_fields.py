@@ -13,7 +13,7 @@ from saliencykit.core.errors import InputError
 
 
 def check_fields(owner: Any) -> None:
-    """Raise InputError unless the fields of a dataclass are what their annotations say.
+    """Check that the fields of a dataclass are what their annotations say.
 
     `Annotated[float, "(0, 1]"]` is a number in that interval (square brackets include an end, round
     ones do not), `Annotated[int, "[1, inf)"]` a whole number, a `Literal` one of its values, `bool`
@@ -24,6 +24,9 @@ def check_fields(owner: Any) -> None:
 
     Args:
         owner: The dataclass instance.
+
+    Raises:
+        InputError: A field has a value that its annotation does not allow.
 
     Example:
         >>> from dataclasses import dataclass

@@ -49,7 +49,7 @@ def restored_rng_state(source: nn.Module | None = None) -> Iterator[None]:
 
 
 @final
-class BufferWrites:
+class StateWrites:
     """Notices whether a model in eval mode writes into its own buffers or weights, and takes that
     back; of weights those with few values, and only where no other thread may be training them.
 
@@ -78,7 +78,7 @@ class BufferWrites:
             if buffer is not None and not buffer.is_inference() and not buffer.is_sparse
         ]
 
-    def __enter__(self) -> "BufferWrites":
+    def __enter__(self) -> "StateWrites":
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -194,8 +194,9 @@ class _Gates(Rectifiers):
         """The new gates of some images; the old ones where the logit has no gradient."""
         gates = []
         for layer in self.layers:
-            before = layer.outputs == layer.outputs if layer.before is None else layer.before
-            gate = before if layer.after is None else layer.after
+            gate = layer.before if layer.after is None else layer.after
+            if gate is None:
+                gate = torch.ones_like(layer.outputs, dtype=torch.bool)
             gates.append(gate if bool(moving.all()) else gate[moving])
         return gates
 
