@@ -28,6 +28,10 @@ _HINTS = {
         "the model in Python and write explain(model, image). The file of a trained masker or a "
         "surrogate goes to --masker"
     ),
+    (".py", ".ipynb"): (
+        "saliencykit runs no code that is named by its path; write explain(model, image) in that "
+        "file, or give the model a name with a plugin, `saliencykit plugins new`"
+    ),
     (".h5", ".keras", ".tflite", ".pb"): (
         "TensorFlow models are explained through ONNX (tf2onnx and saliencykit-onnx), or in Python "
         "as a function from numpy (B, H, W, C) to (B, K): explain(function, image)"

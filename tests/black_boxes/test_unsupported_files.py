@@ -18,6 +18,7 @@ from saliencykit.registry.manager import Registry
         ("MODEL.PTH", "checkpoint=weights.safetensors"),
         ("pipe.pkl", "saliencykit-sklearn"),
         ("net.keras", "tf2onnx"),
+        ("here/net.py", "runs no code"),
         ("weights.safetensors", "timm:NAME,num_classes=N,checkpoint=FILE"),
     ],
 )
