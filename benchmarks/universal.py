@@ -131,7 +131,7 @@ def gaps(rows: Mapping[str, Row]) -> dict[str, float]:
 def evidence_table(files: Sequence[Path], method: str = OURS) -> str:
     """Markdown: kept minus dropped, and what a method has more on the same photos."""
     lines = [
-        f"| left out | photos | CAM | CAM at 224, 320, 448 px | trained for it | `{method}` | more "
+        f"| left out | photos | CAM | CAM at 224, 320, 448 px | trained for it | {method} | more "
         "than CAM | than CAM at three sizes | than the trained one |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
@@ -147,18 +147,18 @@ def evidence_table(files: Sequence[Path], method: str = OURS) -> str:
     return "\n".join(lines)
 
 
-def box_table(files: Sequence[Path]) -> str:
+def box_table(files: Sequence[Path], method: str = OURS) -> str:
     """Markdown: localization errors, and areas of the masks of another class."""
     lines = [
-        "| left out | photos | localization error, %: CAM | `universal` | lower by | at half the "
-        "range: CAM | `universal` | area: CAM | `universal` | another class's, of its own: CAM | "
-        "`universal` |",
+        f"| left out | photos | localization error, %: CAM | {method} | lower by | at half the "
+        f"range: CAM | {method} | area: CAM | {method} | another class's, of its own: CAM | "
+        f"{method} |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for model, every in by_model(files).items():
         rows = [
             {photo: row for photo, row in every.get(name, {}).items() if "overlap" in row}
-            for name in ("CAM", OURS)
+            for name in ("CAM", method)
         ]
         if not all(rows):
             continue
@@ -224,6 +224,7 @@ def main() -> None:
         "evidence": evidence_table(arguments.table),
         "finer": evidence_table(arguments.table, FINER),
         "boxes": box_table(arguments.table),
+        "finer-boxes": box_table(arguments.table, FINER),
     }
     for tag, text in tables.items():
         print(text, end="\n\n")
