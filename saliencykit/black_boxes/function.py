@@ -9,8 +9,8 @@ import torch
 from PIL.Image import Image
 
 from saliencykit.black_boxes.class_names import check_class_names
+from saliencykit.black_boxes.input_size import check_size, height_width
 from saliencykit.black_boxes.model_output import read_logits, warn_of_misreading
-from saliencykit.black_boxes.options import check_size, height_width
 from saliencykit.black_boxes.preprocessing import Fit, Interpolation, fit_image
 from saliencykit.core.annotated_fields import check_fields
 from saliencykit.core.black_box import BlackBox

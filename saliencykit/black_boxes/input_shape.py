@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, final
 
-from saliencykit.black_boxes.options import height_width
+from saliencykit.black_boxes.input_size import height_width
 from saliencykit.core.checks import one_of
 from saliencykit.core.errors import InputError
 

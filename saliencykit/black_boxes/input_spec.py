@@ -10,7 +10,7 @@ import torch
 from PIL.Image import Image
 
 from saliencykit.black_boxes.input_shape import Layout
-from saliencykit.black_boxes.options import check_size, height_width
+from saliencykit.black_boxes.input_size import check_size, height_width
 from saliencykit.black_boxes.preprocessing import Fit, Interpolation, fit_image
 from saliencykit.core.annotated_fields import check_fields
 from saliencykit.core.errors import InputError

@@ -1,8 +1,9 @@
-"""Models of other libraries by name: what is said where there is none, or no weights."""
+"""Models of other libraries by name: their options, and what is said where one cannot be made."""
 
 import difflib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from saliencykit.core.errors import InputError
 from saliencykit.core.visible_text import first_line
@@ -33,3 +34,13 @@ def near_names(name: str, known: Sequence[str]) -> str:
     """A question after names that are spelled alike; empty if there are none."""
     near = difflib.get_close_matches(name, known, n=3)
     return f" Did you mean {', '.join(near)}?" if near else ""
+
+
+def given_options(**options: Any) -> dict[str, Any]:
+    """The options that are not None.
+
+    Example:
+        >>> given_options(size=224, mean=None)
+        {'size': 224}
+    """
+    return {name: value for name, value in options.items() if value is not None}

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from saliencykit.black_boxes.class_names import check_class_names
 from saliencykit.black_boxes.extra_inputs import ExtraInputs
+from saliencykit.black_boxes.input_size import check_size, height_width
 from saliencykit.black_boxes.model_output import read_logits, tensor_in, warn_of_misreading
 from saliencykit.black_boxes.module_checks import check_weights, is_quantized, reason_of_failure
-from saliencykit.black_boxes.options import check_size, height_width
 from saliencykit.black_boxes.pixel_range import checked_pixel_range
 from saliencykit.black_boxes.preprocessing import Fit, Interpolation, fit_image
 from saliencykit.black_boxes.target_black_box import read_scores

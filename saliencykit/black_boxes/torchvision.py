@@ -11,8 +11,7 @@ from typing import Any
 from torch import nn
 
 from saliencykit.black_boxes.class_names import read_class_names
-from saliencykit.black_boxes.named_models import making, near_names
-from saliencykit.black_boxes.options import given_options
+from saliencykit.black_boxes.named_models import given_options, making, near_names
 from saliencykit.black_boxes.state_dict import build_seeded
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.checks import name_of

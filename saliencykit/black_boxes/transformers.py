@@ -7,7 +7,7 @@ from typing import Any
 from PIL.Image import Resampling
 from torch import nn
 
-from saliencykit.black_boxes.options import given_options
+from saliencykit.black_boxes.named_models import given_options
 from saliencykit.black_boxes.preprocessing import Fit
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.checks import name_of

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from saliencykit.black_boxes.options import given_options
+from saliencykit.black_boxes.named_models import given_options
 from saliencykit.black_boxes.preprocessing import INTERPOLATIONS, Fit
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.black_boxes.transformers import processor_options

@@ -1,6 +1,4 @@
-"""The options that black boxes share, and their checks."""
-
-from typing import Any
+"""The size of a black box's input: one side, or (height, width)."""
 
 from saliencykit.core.errors import InputError
 
@@ -21,13 +19,3 @@ def height_width(size: int | tuple[int, int]) -> tuple[int, int]:
         (224, 224)
     """
     return (size, size) if isinstance(size, int) else (size[0], size[1])
-
-
-def given_options(**options: Any) -> dict[str, Any]:
-    """The options that are not None.
-
-    Example:
-        >>> given_options(size=224, mean=None)
-        {'size': 224}
-    """
-    return {name: value for name, value in options.items() if value is not None}
